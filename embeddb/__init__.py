@@ -1,0 +1,1 @@
+"""Embeddings for SQLAlchemy models, inside Postgres."""

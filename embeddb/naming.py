@@ -1,0 +1,42 @@
+"""Every name that embeddb derives, in one place.
+
+Postgres cuts identifiers at 63 bytes without a word, so two long names could become one. A derived name that
+is too long keeps its beginning and ends in a hash of the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+MAX_BYTES: Final = 63
+CATALOG: Final = "embeddb"
+
+
+def fit(name: str) -> str:
+    """``name``, or a stable shorter one that Postgres will not cut."""
+    raw = name.encode()
+    if len(raw) <= MAX_BYTES:
+        return name
+    digest = hashlib.blake2b(raw, digest_size=4).hexdigest()
+    return raw[: MAX_BYTES - 9].decode(errors="ignore") + "_" + digest
+
+
+def embedding_name(table: str, column: str, schema: str | None = None) -> str:
+    """``table.column`` or ``schema.table.column``: what a person calls an embedding."""
+    return ".".join(part for part in (schema, table, column) if part)
+
+
+def index_name(table: str, column: str, method: str) -> str:
+    """The vector index of a column, in the manner of SQLAlchemy's ``ix_`` names."""
+    return fit(f"ix_{table}_{column}_{method}")
+
+
+def trigger_name(column: str, event: str) -> str:
+    """A trigger of an embedding; ``event`` is insert, update, delete or truncate."""
+    return fit(f"embeddb_{column}_{event}")
+
+
+def function_name(table: str, verb: str) -> str:
+    """A per-table SQL function, such as ``articles_search``."""
+    return fit(f"{table}_{verb}")
