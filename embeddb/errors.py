@@ -36,7 +36,18 @@ class SourceError(EmbeddbError, ValueError):
 
 
 class EncoderError(EmbeddbError):
-    """An encoder failed."""
+    """An encoder failed.
+
+    ``position``: the input that it failed for, counted from 0 in the list that was given; None for all of them.
+    """
+
+    def __init__(self, message: str | None = None, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class NoEmbedding(EncoderError):
+    """This query has no embedding: it holds nothing that the encoder knows."""
 
 
 class EncoderNotFound(EncoderError, LookupError):

@@ -1,0 +1,21 @@
+"""Encoders: what turns text, images, sounds and histories into vectors."""
+
+from __future__ import annotations
+
+from embeddb.encoders.embed import Progress, clear_query_cache, embed_documents, embed_query
+from embeddb.encoders.hashing import Hashing
+from embeddb.encoders.protocol import Encoder, Modality, Vectors
+from embeddb.encoders.registry import from_config, resolve
+
+__all__ = [
+    "Encoder",
+    "Hashing",
+    "Modality",
+    "Progress",
+    "Vectors",
+    "clear_query_cache",
+    "embed_documents",
+    "embed_query",
+    "from_config",
+    "resolve",
+]

@@ -1,0 +1,7 @@
+"""Reading what is embedded: the input of a row, from the values of its source columns."""
+
+from __future__ import annotations
+
+from embeddb.sources.text import compose
+
+__all__ = ["compose"]
