@@ -6,12 +6,14 @@ from embeddb.encoders.embed import Progress, clear_query_cache, embed_documents,
 from embeddb.encoders.hashing import Hashing
 from embeddb.encoders.protocol import Encoder, Modality, Vectors
 from embeddb.encoders.registry import from_config, resolve
+from embeddb.encoders.sentence_transformer import SentenceTransformer
 
 __all__ = [
     "Encoder",
     "Hashing",
     "Modality",
     "Progress",
+    "SentenceTransformer",
     "Vectors",
     "clear_query_cache",
     "embed_documents",

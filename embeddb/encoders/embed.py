@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddb.encoders.memo import Memo
 from embeddb.encoders.protocol import Encoder, Vectors
 from embeddb.errors import EncoderError, NoEmbedding
 
@@ -20,7 +17,8 @@ Vector = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 BATCH: Final = 256
-CACHED_QUERIES: Final = 1024
+
+_queries: Final[Memo[tuple[Encoder, str], Vector]] = Memo(size=1024)
 
 
 def embed_documents(
@@ -40,7 +38,7 @@ def embed_documents(
     for position, value in enumerate(inputs):
         positions.setdefault(_key(value), []).append(position)
     groups = sorted(positions.values(), key=lambda group: _length(inputs[group[0]]), reverse=True)
-    size: int = batch_size or getattr(encoder, "inputs_per_call", BATCH)
+    size = batch_size or int(getattr(encoder, "inputs_per_call", BATCH))
     done = 0
     for start in range(0, len(groups), size):
         batch = groups[start : start + size]
@@ -148,48 +146,3 @@ def _length(value: Any) -> int:
 def _shown(value: Any) -> str:
     shown = repr(value) if isinstance(value, str) else type(value).__name__
     return shown if len(shown) <= 60 else shown[:57] + "…"
-
-
-class _QueryCache:
-    """The last so many vectors. Who asks first computes; who asks meanwhile waits for that one."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self.reset()
-
-    def reset(self) -> None:
-        """For a forked child, where the lock may be held, and a vector awaited, by a thread that is not there."""
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, Future[Vector]] = OrderedDict()
-
-    def clear(self) -> None:
-        with self._lock:
-            self._entries.clear()
-
-    def get(self, key: Hashable, compute: Callable[[], Vector]) -> Vector:
-        with self._lock:
-            future = self._entries.get(key)
-            if future is not None:
-                self._entries.move_to_end(key)
-            else:
-                mine = self._entries[key] = Future()
-                if len(self._entries) > self._size:
-                    self._entries.popitem(last=False)
-        if future is not None:
-            return future.result()
-        try:
-            vector = compute()
-        except BaseException as error:
-            # A failure is not kept: the next to ask tries again. Those who wait share it, but not an interrupt.
-            with self._lock:
-                if self._entries.get(key) is mine:
-                    del self._entries[key]
-            mine.set_exception(error if isinstance(error, Exception) else EncoderError("encoding was interrupted"))
-            raise
-        mine.set_result(vector)
-        return vector
-
-
-_queries = _QueryCache(CACHED_QUERIES)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_queries.reset)

@@ -6,23 +6,24 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embeddb.encoders.protocol import Modality, Vectors
+from embeddb.encoders.settings import Settings
 from embeddb.errors import EncoderError
 
 _TOKEN = re.compile(r"\w+")
 
 
-@dataclass(frozen=True, slots=True)
-class Hashing:
+@dataclass(frozen=True, slots=True, repr=False)
+class Hashing(Settings):
     """Texts that share words, or parts of words, come near each other; meaning is not seen.
 
     For tests, for installs without torch, and as the control that a model must beat. Features are words, pairs of
@@ -33,15 +34,12 @@ class Hashing:
 
     dim: int = 512
 
+    type: ClassVar[str] = "hashing"
     modality: ClassVar[Modality] = "text"
 
     def __post_init__(self) -> None:
         if not isinstance(self.dim, int) or self.dim < 1:
             raise EncoderError(f"Hashing dim is a positive number of dimensions, not {self.dim!r}")
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return {"type": "hashing", **asdict(self)}
 
     @property
     def fingerprint(self) -> str:

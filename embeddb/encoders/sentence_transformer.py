@@ -1,0 +1,221 @@
+"""``SentenceTransformer``: any model of the sentence-transformers library, by name or folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, get_args
+
+import numpy as np
+
+from embeddb.encoders import model_folder
+from embeddb.encoders.memo import Memo
+from embeddb.encoders.protocol import Modality, Vectors
+from embeddb.encoders.settings import Settings, require
+from embeddb.errors import EncoderError, MissingExtra
+
+Backend = Literal["torch", "onnx", "openvino"]
+
+
+@dataclass(frozen=True, repr=False)
+class SentenceTransformer(Settings):
+    """Texts by a sentence-transformers model; see https://www.sbert.net.
+
+    ``model``: a name on the Hugging Face hub ("all-MiniLM-L6-v2", "intfloat/e5-small-v2") or a folder. It is
+    looked for as a folder, in the local Hugging Face cache, in installed packages, then on the hub; code that
+    comes with a model is never run. ``query_prompt``, ``document_prompt``: text put before queries and documents;
+    ``query_prompt_name``, ``document_prompt_name``: one of the model's own prompts by name; by default those that
+    the model has for queries and for documents. ``truncate_dim``: keep the first so many dimensions, for models
+    trained for that (Kusupati et al. 2022, "Matryoshka Representation Learning"). ``normalize``: scale vectors to
+    length 1; by default only truncated ones, which otherwise lose theirs. ``device``: as in torch, by default the
+    best one. ``batch_size``: texts per forward pass. ``backend``: onnx and openvino need their own packages.
+    ``revision``: a branch, tag or commit on the hub. ``local_files_only``: never ask the hub.
+
+    Equal settings are equal encoders; they share one loaded model, which every thread may use. Text beyond the
+    model's longest input (256 tokens for all-MiniLM-L6-v2) is not read.
+    """
+
+    model: str
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    query_prompt_name: str | None = None
+    document_prompt_name: str | None = None
+    truncate_dim: int | None = None
+    normalize: bool | None = None
+    device: str | None = None
+    batch_size: int = 32
+    backend: Backend = "torch"
+    revision: str | None = None
+    local_files_only: bool = False
+
+    type: ClassVar[str] = "sentence-transformer"
+    modality: ClassVar[Modality] = "text"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", str(self.model))
+        if not self.model:
+            raise EncoderError("SentenceTransformer: name a model, or the folder of one")
+        if self.backend not in get_args(Backend):
+            raise EncoderError(f"{self!r}: backend is one of {', '.join(get_args(Backend))}")
+        if self.batch_size < 1 or (self.truncate_dim is not None and self.truncate_dim < 1):
+            raise EncoderError(f"{self!r}: batch_size and truncate_dim are at least 1")
+        for kind in ("query", "document"):
+            if getattr(self, f"{kind}_prompt") is not None and getattr(self, f"{kind}_prompt_name") is not None:
+                raise EncoderError(f"{self!r}: give {kind}_prompt or {kind}_prompt_name, not both")
+
+    @property
+    def inputs_per_call(self) -> int:
+        """For ``embed_documents``: enough for a few forward passes, little enough to show progress."""
+        return 8 * self.batch_size
+
+    @property
+    def dim(self) -> int:
+        """Read from the model's configuration files; only an uncommon architecture is loaded to tell."""
+        return _dims.get(self, self._read_dim)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights' and tokeniser's content and every setting that changes vectors; reads, does not load."""
+        folder = self._folder()
+        known, default = model_folder.prompts(folder)
+        query = _effective(self.query_prompt, self.query_prompt_name, ("query",), known, default)
+        document = _effective(
+            self.document_prompt, self.document_prompt_name, ("document", "passage", "corpus"), known, default
+        )
+        settings = [query, document, self.truncate_dim, self.normalize, self.backend]
+        parts = ["sentence-transformer", 1, model_folder.digest(folder, self.backend), *settings]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def encode_documents(self, inputs: Sequence[str]) -> Vectors:
+        """Vectors of shape (len(inputs), dim), float32."""
+        return self._encode(inputs, "encode_document", self.document_prompt, self.document_prompt_name)
+
+    def encode_queries(self, inputs: Sequence[str]) -> Vectors:
+        """The same with the prompt, or the tower, for queries."""
+        return self._encode(inputs, "encode_query", self.query_prompt, self.query_prompt_name)
+
+    def _encode(self, inputs: Sequence[str], method: str, prompt: str | None, prompt_name: str | None) -> Vectors:
+        if not inputs:
+            return np.empty((0, self.dim), np.float32)
+        loaded = _prepared.get(self, self._prepare)
+        with loaded.turn:
+            # A model of several modalities takes a bare string that looks like a path or URL for media, and opens it.
+            texts = [{"text": text} for text in inputs] if loaded.is_multimodal else list(inputs)
+            vectors = getattr(loaded.model, method)(
+                texts,
+                prompt=prompt,
+                prompt_name=prompt_name,
+                batch_size=self.batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+        vectors = np.asarray(vectors, np.float32)[:, : self.truncate_dim]
+        normalize = self.truncate_dim is not None if self.normalize is None else self.normalize
+        if normalize:
+            # A zero vector stays one, and is refused by who asked for it.
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = np.divide(vectors, lengths, where=lengths > 0, out=np.zeros_like(vectors))
+        return np.ascontiguousarray(vectors)
+
+    def _folder(self, *, only_configuration: bool = False) -> Path:
+        folder = model_folder.find(self.model, self.revision)
+        if folder is not None:
+            return folder
+        if self.local_files_only:
+            raise model_folder.not_found(self.model, self.revision)
+        return model_folder.download(self.model, self.revision, self.backend, only_configuration=only_configuration)
+
+    def _read_dim(self) -> int:
+        dim = model_folder.dimensions(self._folder(only_configuration=True))
+        if dim is None:
+            dim = self._load().model.get_embedding_dimension()
+        if dim is None:
+            dim = len(self._load().model.encode_document("dimensions", show_progress_bar=False))
+        if self.truncate_dim is not None and self.truncate_dim > dim:
+            raise EncoderError(
+                f"{self!r}: the model has {dim} dimensions, so truncate_dim={self.truncate_dim} is no cut"
+            )
+        return self.truncate_dim or dim
+
+    def _prepare(self) -> _Loaded:
+        """Once for these settings; the model itself may be there already for others."""
+        loaded = self._load()
+        if self.dim == self.truncate_dim and not model_folder.is_matryoshka(self._folder()):
+            warnings.warn(
+                f"{self!r}: nothing in this model says that it was trained to be cut short (Matryoshka), and other models "
+                "lose neighbours by it: keep all dimensions with storage or index in half precision, or measure recall",
+                UserWarning,
+                stacklevel=2,
+            )
+        return loaded
+
+    def _load(self) -> _Loaded:
+        folder = self._folder()
+        return _models.get((str(folder.resolve()), self.backend, self.device), lambda: _load(self, folder))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    model: Any
+    is_multimodal: bool
+    #: torch runs a model for several threads at once; an OpenVINO request serves one.
+    turn: AbstractContextManager[Any]
+
+
+_dims: Final[Memo[SentenceTransformer, int]] = Memo()
+_prepared: Final[Memo[SentenceTransformer, _Loaded]] = Memo()
+_models: Final[Memo[tuple[str, Backend, str | None], _Loaded]] = Memo()
+_loading: Final = threading.Lock()
+
+
+def _load(encoder: SentenceTransformer, folder: Path) -> _Loaded:
+    # transformers sets process-wide state while it loads, so one model at a time.
+    with _loading:
+        library = require("sentence_transformers", "text", "SentenceTransformer")
+        try:
+            with _quiet():
+                model = library.SentenceTransformer(
+                    str(folder), device=encoder.device, backend=encoder.backend, local_files_only=True
+                )
+        except ImportError as error:
+            raise MissingExtra(f"{encoder!r} needs a package that is not installed: {error}") from error
+        except Exception as error:
+            raise EncoderError(f"{encoder!r} cannot be loaded from {folder}: {error}") from error
+    turn: AbstractContextManager[Any] = threading.Lock() if encoder.backend == "openvino" else nullcontext()
+    return _Loaded(model, getattr(model, "modalities", ["text"]) != ["text"], turn)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the libraries' progress bars and advice from the user while a model is loaded."""
+    from transformers.utils import logging as transformers_logging  # sentence-transformers has imported it
+
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    levels = {name: logging.getLogger(name).level for name in ("transformers", "sentence_transformers")}
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        if had_bars:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _effective(
+    text: str | None, name: str | None, roles: tuple[str, ...], known: dict[str, str], default: str | None
+) -> str:
+    """The prompt that sentence-transformers will use: as given, by name, by role, or the model's default."""
+    if text is not None:
+        return text
+    chosen = name or next((role for role in roles if role in known), default)
+    return known.get(chosen, "") if chosen is not None else ""
