@@ -1,0 +1,171 @@
+-- Every statement of the queue, in named blocks. Identifiers in braces are composed by embeddb.queue.target from the
+-- embedding's columns as they are now; %(names)s are parameters. All run at READ COMMITTED.
+--
+-- What holds the promise together:
+--   1. A trigger inserts the job in the transaction that changed the row: a visible change has a visible job.
+--   2. `read` runs after `claim` has seen the job, so it reads that change or a later one.
+--   3. `write` takes the row's lock before it compares the sources' hash, so a change either came before (the hash
+--      differs, nothing is written, the key stays queued) or waits until after (it makes a newer job).
+--   4. A job goes away only when every key of it was written, is gone from the table, or is recorded as failed.
+-- Workers never wait for a writer's row lock: locked rows are skipped and stay queued. So no deadlock can arise.
+
+-- name: register_worker
+-- A new worker's row.
+INSERT INTO embeddb.worker (host, pid, version) VALUES (%(host)s, %(pid)s, %(version)s) RETURNING id;
+
+-- name: heartbeat
+-- A sign of life, with the totals so far; and the leases that are still worked on are made longer.
+WITH alive AS (
+    UPDATE embeddb.worker
+       SET heartbeat_at = clock_timestamp(), embedded = %(embedded)s, failed = %(failed)s, stopping = %(stopping)s
+     WHERE id = %(worker)s
+)
+UPDATE embeddb.job SET lease_until = clock_timestamp() + %(lease)s
+ WHERE id = ANY (%(jobs)s) AND worker = %(worker)s AND lease_until IS NOT NULL;
+
+-- name: leave
+-- A worker goes: its row, and the leases it still holds, return at once.
+WITH released AS (
+    UPDATE embeddb.job SET lease_until = NULL, worker = NULL, attempts = greatest(attempts - 1, 0)
+     WHERE id = ANY (%(jobs)s) AND worker = %(worker)s
+)
+DELETE FROM embeddb.worker WHERE id = %(worker)s;
+
+-- name: bury
+-- Rows of workers that have been silent for long. Their leases run out by themselves.
+DELETE FROM embeddb.worker WHERE heartbeat_at < clock_timestamp() - %(silent)s;
+
+-- name: claim
+-- Leases up to `limit` ready jobs of one embedding, oldest and most urgent first, but only as many as hold about
+-- `rows` keys (the first is always taken). Counts the attempt. SKIP LOCKED lets workers pass each other; a lease that
+-- ran out makes a dead worker's job ready again. Nothing is claimed while the encoder is told to wait.
+WITH ready AS MATERIALIZED (
+    SELECT j.id, j.priority, j.not_before, jsonb_array_length(j.keys) AS size
+      FROM embeddb.job j
+     WHERE j.embedding = %(embedding)s AND j.not_before <= clock_timestamp()
+       AND (j.lease_until IS NULL OR j.lease_until < clock_timestamp())
+       AND EXISTS (SELECT FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder
+                    WHERE e.id = %(embedding)s AND e.state = 'active'
+                      AND (c.wait_until IS NULL OR c.wait_until <= clock_timestamp()))
+     ORDER BY j.priority, j.not_before
+     LIMIT %(limit)s
+       FOR UPDATE OF j SKIP LOCKED
+), chosen AS (
+    SELECT id, sum(size) OVER (ORDER BY priority, not_before, id) - size AS before FROM ready
+)
+UPDATE embeddb.job j
+   SET lease_until = clock_timestamp() + %(lease)s, worker = %(worker)s, attempts = j.attempts + 1
+  FROM chosen c
+ WHERE j.id = c.id AND c.before < %(rows)s
+RETURNING j.id, j.keys, j.attempts, j.priority, j.enqueued_at;
+
+-- name: read
+-- The present rows of the claimed keys: place in `keys`, the sources in order, and the hash of the sources. Keys
+-- that return no row are gone from the table.
+SELECT k.place::integer, {sources}, {hash} AS hash
+  FROM jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place)
+  JOIN {table} AS t ON {match};
+
+-- name: write
+-- Vectors into their rows, as one set; returns the places that were written. Only rows whose sources still hash to
+-- what was encoded, and that no one else has locked: the others are left as they are, and their keys stay queued.
+WITH incoming AS (
+    SELECT i.place, k.key, i.hash, i.vector
+      FROM unnest(%(places)s::integer[], %(hashes)s::bigint[], %(vectors)s::{vectors}) AS i (place, hash, vector)
+      JOIN jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place) ON k.place = i.place
+), held AS MATERIALIZED (
+    SELECT k.place, k.vector, t.tableoid AS part, t.ctid AS spot
+      FROM incoming AS k JOIN {table} AS t ON {match}
+     WHERE {hash} = k.hash
+       FOR NO KEY UPDATE OF t SKIP LOCKED
+)
+UPDATE {table} AS t SET {vector} = held.vector FROM held
+ WHERE t.ctid = held.spot AND t.tableoid = held.part
+RETURNING held.place;
+
+-- name: absent
+-- Which of these keys have no row any more: deleted, or their key was changed (which queued the row anew).
+SELECT k.place::integer
+  FROM jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place)
+ WHERE k.place = ANY (%(places)s) AND NOT EXISTS (SELECT FROM {table} AS t WHERE {match});
+
+-- name: fail
+-- Records failures, once each row is held, so that a row that is being deleted leaves none behind; returns the
+-- places recorded. A row whose sources have changed since they were read has not failed yet: it stays queued.
+WITH incoming AS (
+    SELECT i.place, k.key, i.hash, i.step, i.error, i.attempts
+      FROM unnest(%(places)s::integer[], %(hashes)s::bigint[], %(steps)s::text[], %(errors)s::text[],
+                  %(attempts)s::integer[]) AS i (place, hash, step, error, attempts)
+      JOIN jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place) ON k.place = i.place
+), held AS MATERIALIZED (
+    SELECT k.* FROM incoming AS k JOIN {table} AS t ON {match}
+     WHERE k.hash IS NULL OR {hash} = k.hash
+       FOR NO KEY UPDATE OF t SKIP LOCKED
+), recorded AS (
+    INSERT INTO embeddb.failure AS f (embedding, key, step, error, attempts)
+    SELECT DISTINCT ON (key) %(embedding)s, key, step, error, attempts FROM held
+    ON CONFLICT (embedding, key) DO UPDATE
+       SET step = excluded.step, error = excluded.error, attempts = excluded.attempts, failed_at = now()
+)
+SELECT place FROM held;
+
+-- name: recover
+-- Failures of rows that are well now.
+DELETE FROM embeddb.failure
+ WHERE embedding = %(embedding)s AND key IN (SELECT jsonb_array_elements(%(keys)s));
+
+-- name: finish
+-- Jobs whose every key is settled. Only while this worker holds them: a lease that ran out may be someone else's now.
+DELETE FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s;
+
+-- name: release
+-- Jobs given back, each with the keys that are still to do and the seconds to wait. `uncount` takes the attempt
+-- back: stopping, waiting for a rate limit and finding a row locked are no attempts.
+UPDATE embeddb.job j
+   SET keys = r.keys, lease_until = NULL, worker = NULL,
+       attempts = j.attempts - CASE WHEN r.uncount THEN 1 ELSE 0 END,
+       not_before = CASE WHEN r.delay > 0 THEN clock_timestamp() + r.delay * interval '1 second' ELSE j.not_before END
+  FROM unnest(%(jobs)s::bigint[], %(remaining)s::jsonb[], %(delays)s::float8[], %(uncounts)s::boolean[])
+       AS r (id, keys, delay, uncount)
+ WHERE j.id = r.id AND j.worker = %(worker)s;
+
+-- name: split
+-- Jobs of several keys become jobs of one key, so that a row that kills its worker comes to stand alone. They wait
+-- for their place and keep their attempts.
+WITH whole AS (
+    DELETE FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s
+    RETURNING embedding, priority, attempts, not_before, enqueued_at, keys
+)
+INSERT INTO embeddb.job (embedding, priority, attempts, not_before, enqueued_at, keys)
+SELECT w.embedding, w.priority, w.attempts, w.not_before, w.enqueued_at, jsonb_build_array(k.key)
+  FROM whole w, jsonb_array_elements(w.keys) AS k (key);
+
+-- name: wait
+-- A rate limit, for all workers: the encoder of this embedding is left alone for so many seconds.
+UPDATE embeddb.encoder c
+   SET wait_until = greatest(c.wait_until, clock_timestamp() + %(seconds)s * interval '1 second'),
+       wait_reason = %(reason)s
+  FROM embeddb.embedding e
+ WHERE e.id = %(embedding)s AND c.id = e.encoder;
+
+-- name: idle_until
+-- When an embedding next has something to do: seconds from now (0: something is ready), or NULL for nothing queued.
+SELECT extract(epoch FROM greatest(
+           min(greatest(j.not_before, j.lease_until)), c.wait_until, clock_timestamp()) - clock_timestamp())::float8
+  FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder JOIN embeddb.job j ON j.embedding = e.id
+ WHERE e.id = %(embedding)s AND e.state = 'active'
+ GROUP BY c.wait_until;
+
+-- name: requeue
+-- Failed rows get another chance: each failure becomes a job. NULL for `keys` means all of the embedding.
+WITH again AS (
+    DELETE FROM embeddb.failure
+     WHERE embedding = %(embedding)s AND (%(keys)s::jsonb IS NULL OR key IN (SELECT jsonb_array_elements(%(keys)s)))
+    RETURNING key
+)
+INSERT INTO embeddb.job (embedding, keys) SELECT %(embedding)s, jsonb_build_array(key) FROM again;
+
+-- name: forget
+-- Failures that no one will mend: the rows keep what vector they have. Afterwards verify reports them.
+DELETE FROM embeddb.failure
+ WHERE embedding = %(embedding)s AND (%(keys)s::jsonb IS NULL OR key IN (SELECT jsonb_array_elements(%(keys)s)));
