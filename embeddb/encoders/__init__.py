@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from embeddb.encoders.embed import Progress, clear_query_cache, embed_documents, embed_query
 from embeddb.encoders.hashing import Hashing
+from embeddb.encoders.openai import OpenAI
 from embeddb.encoders.protocol import Encoder, Modality, Vectors
 from embeddb.encoders.registry import from_config, resolve
 from embeddb.encoders.sentence_transformer import SentenceTransformer
@@ -12,6 +13,7 @@ __all__ = [
     "Encoder",
     "Hashing",
     "Modality",
+    "OpenAI",
     "Progress",
     "SentenceTransformer",
     "Vectors",

@@ -26,6 +26,7 @@ ENTRY_POINT_GROUP: Final = "embeddb.encoders"
 #: A configuration's ``type`` → where its class is. A new encoder of this package is one more line.
 BUILT_IN: Final[Mapping[str, str]] = {
     "hashing": "embeddb.encoders.hashing:Hashing",
+    "openai": "embeddb.encoders.openai:OpenAI",
     "sentence-transformer": "embeddb.encoders.sentence_transformer:SentenceTransformer",
 }
 

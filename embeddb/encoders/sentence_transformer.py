@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import logging
 import threading
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 
-from embeddb.encoders import model_folder
+from embeddb.encoders import sentence_files
 from embeddb.encoders.memo import Memo
 from embeddb.encoders.protocol import Modality, Vectors
 from embeddb.encoders.settings import Settings, require
@@ -84,13 +85,13 @@ class SentenceTransformer(Settings):
     def fingerprint(self) -> str:
         """Of the weights' and tokeniser's content and every setting that changes vectors; reads, does not load."""
         folder = self._folder()
-        known, default = model_folder.prompts(folder)
+        known, default = sentence_files.prompts(folder)
         query = _effective(self.query_prompt, self.query_prompt_name, ("query",), known, default)
         document = _effective(
             self.document_prompt, self.document_prompt_name, ("document", "passage", "corpus"), known, default
         )
         settings = [query, document, self.truncate_dim, self.normalize, self.backend]
-        parts = ["sentence-transformer", 1, model_folder.digest(folder, self.backend), *settings]
+        parts = ["sentence-transformer", 1, sentence_files.digest(folder, self.backend), *settings]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def encode_documents(self, inputs: Sequence[str]) -> Vectors:
@@ -125,15 +126,15 @@ class SentenceTransformer(Settings):
         return np.ascontiguousarray(vectors)
 
     def _folder(self, *, only_configuration: bool = False) -> Path:
-        folder = model_folder.find(self.model, self.revision)
+        folder = sentence_files.find(self.model, self.revision)
         if folder is not None:
             return folder
         if self.local_files_only:
-            raise model_folder.not_found(self.model, self.revision)
-        return model_folder.download(self.model, self.revision, self.backend, only_configuration=only_configuration)
+            raise sentence_files.not_found(self.model, self.revision)
+        return sentence_files.download(self.model, self.revision, self.backend, only_configuration=only_configuration)
 
     def _read_dim(self) -> int:
-        dim = model_folder.dimensions(self._folder(only_configuration=True))
+        dim = sentence_files.dimensions(self._folder(only_configuration=True))
         if dim is None:
             dim = self._load().model.get_embedding_dimension()
         if dim is None:
@@ -147,9 +148,9 @@ class SentenceTransformer(Settings):
     def _prepare(self) -> _Loaded:
         """Once for these settings; the model itself may be there already for others."""
         loaded = self._load()
-        if self.dim == self.truncate_dim and not model_folder.is_matryoshka(self._folder()):
+        if self.dim == self.truncate_dim and not sentence_files.is_matryoshka(self._folder()):
             warnings.warn(
-                f"{self!r}: nothing in this model says that it was trained to be cut short (Matryoshka), and other models "
+                f"{self!r}: nothing in this model says that it was trained to be cut short (Matryoshka), and others "
                 "lose neighbours by it: keep all dimensions with storage or index in half precision, or measure recall",
                 UserWarning,
                 stacklevel=2,
@@ -195,11 +196,10 @@ def _load(encoder: SentenceTransformer, folder: Path) -> _Loaded:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the libraries' progress bars and advice from the user while a model is loaded."""
-    from transformers.utils import logging as transformers_logging  # sentence-transformers has imported it
-
+    transformers_logging = importlib.import_module("transformers.utils.logging")
     had_bars = transformers_logging.is_progress_bar_enabled()
     levels = {name: logging.getLogger(name).level for name in ("transformers", "sentence_transformers")}
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     for name in levels:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -208,7 +208,7 @@ def _quiet() -> Iterator[None]:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         if had_bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
 
 
 def _effective(
