@@ -1,0 +1,303 @@
+"""``embedding_column``: the one place where a team says what is embedded, how, and how it is searched.
+
+A declaration is known in three steps. ``embedding_column`` keeps what was said (``Settings``); when the column
+joins its table there is a ``Declaration`` and the index; when the mapper is configured the sources are resolved
+from attributes to columns, and whatever cannot work is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final
+
+from sqlalchemy import Column, Enum, Index, MetaData, String, Table, event
+from sqlalchemy.orm import ColumnProperty, MappedColumn, Mapper, configure_mappers, mapped_column
+
+from embeddb.encoders import Encoder, resolve
+from embeddb.errors import DeclarationError, EncoderError
+from embeddb.metrics import MetricName, Storage, get_metric
+from embeddb.naming import embedding_name, index_name
+from embeddb.orm.embedding_type import embedding_type
+from embeddb.orm.extension import check_extension
+from embeddb.orm.index_expression import indexed, opclass
+from embeddb.orm.settings import Settings
+from embeddb.spec import (
+    HNSW,
+    EmbeddingSpec,
+    Mode,
+    OnError,
+    OnUpdate,
+    VectorIndex,
+    check_template,
+)
+
+INFO_KEY: Final = "embeddb"
+
+
+class Declaration:
+    """One embedding of one table: its columns, its encoder and its spec."""
+
+    def __init__(self, settings: Settings, column: Column[Any], source_names: tuple[str, ...] | None = None) -> None:
+        self.settings = settings
+        self.column = column
+        self.mapper: Mapper[Any] | None = None
+        #: Column names of the sources; attribute names until the mapper is configured.
+        self.source_names = source_names or settings.sources
+
+    def __repr__(self) -> str:
+        return f"<Declaration {self.name}>"
+
+    @property
+    def table(self) -> Table:
+        """The table that the embedding lives in."""
+        table = self.column.table
+        assert isinstance(table, Table)
+        return table
+
+    @property
+    def name(self) -> str:
+        """``table.column`` or ``schema.table.column``."""
+        return embedding_name(self.table.name, self.column.name, self.table.schema)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, not yet loaded."""
+        return self.settings.encoder
+
+    @property
+    def sources(self) -> tuple[Column[Any], ...]:
+        """The source columns, in the order in which they were declared."""
+        columns = {column.name: column for column in self.table.columns}
+        return tuple(columns[name] for name in self.source_names)
+
+    @property
+    def source_keys(self) -> tuple[str, ...]:
+        """The attributes of the mapped class that hold the sources."""
+        return self.settings.sources
+
+    @property
+    def key(self) -> str:
+        """The attribute of the mapped class that holds the vector."""
+        assert self.mapper is not None, f"{self.name} is not mapped"
+        return self.mapper.get_property_by_column(self.column).key
+
+    @cached_property
+    def spec(self) -> EmbeddingSpec:
+        """The frozen value of this declaration. Reads the encoder's dimensions, never its weights."""
+        said = self.settings
+        return EmbeddingSpec(
+            table=self.table.name,
+            schema=self.table.schema,
+            column=self.column.name,
+            sources=self.source_names,
+            template=said.template and _rename(said.template, dict(zip(said.sources, self.source_names, strict=True))),
+            encoder=dict(said.encoder.config),
+            dim=said.dim,
+            metric=said.metric_name,
+            storage=said.storage,
+            index=said.index,
+            mode=said.mode,
+            on_error=said.on_error,
+            on_update=said.on_update,
+        )
+
+    def bind(self, mapper: Mapper[Any], key: str) -> None:
+        """Resolve attributes to columns; refuse what cannot work. Called once, as the mapper is configured."""
+        where = f"{mapper.class_.__name__}.{key}"
+        columns = [_source_column(mapper, self.table, source, where) for source in self.settings.sources]
+        if self.column in columns:
+            raise DeclarationError(f"{where}: it cannot be its own source; name the columns that it embeds")
+        _check_target(self.column, where)
+        _check_sources(columns, self.settings, where)
+        self.mapper = mapper
+        self.source_names = tuple(column.name for column in columns)
+        try:
+            dim = self.spec.dim
+            encoder_dim = self.encoder.dim
+        except DeclarationError as error:
+            raise DeclarationError(f"{where}: {error}") from error
+        except EncoderError:
+            # The encoder's package or model is not on this machine (a web process that only queues). Whoever
+            # needs the dimensions asks again, and gets the error then.
+            return
+        if dim != encoder_dim:
+            raise DeclarationError(
+                f"{where}: dim={dim}, but its encoder gives {encoder_dim} dimensions; drop dim, or set the encoder's own"
+            )
+
+
+def _source_column(mapper: Mapper[Any], table: Table, source: str, where: str) -> Column[Any]:
+    if source not in mapper.attrs:
+        known = [prop.key for prop in mapper.column_attrs]
+        near = difflib.get_close_matches(source, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the class has {', '.join(known)}"
+        raise DeclarationError(f"{where}: there is no attribute {source!r} to embed; {hint}")
+    prop = mapper.attrs[source]
+    if not isinstance(prop, ColumnProperty) or not isinstance(prop.columns[0], Column):
+        raise DeclarationError(f"{where}: {source!r} is not a column; name mapped columns, or a generated column")
+    column = next((column for column in prop.columns if column.table is table), None)
+    if not isinstance(column, Column):
+        other = prop.columns[0].table
+        raise DeclarationError(
+            f"{where}: {source!r} lives in table {getattr(other, 'name', other)!r} and the vector in {table.name!r}; "
+            f"declare the embedding on the class that owns {source!r}"
+        )
+    return column
+
+
+def _check_target(column: Column[Any], where: str) -> None:
+    if column.primary_key:
+        raise DeclarationError(f"{where}: a vector cannot be a primary key; remove primary_key=True")
+    if not column.nullable:
+        raise DeclarationError(f"{where}: NULL says that a row waits to be embedded; remove nullable=False")
+
+
+def _check_sources(columns: list[Column[Any]], settings: Settings, where: str) -> None:
+    for column in columns:
+        if settings.mode == "inline" and column.computed is not None:
+            raise DeclarationError(
+                f"{where}: only the database knows the generated column {column.name!r}; declare mode='queued'"
+            )
+        if settings.encoder.modality == "text" and not _is_text(column):
+            raise DeclarationError(
+                f"{where}: source {column.name!r} is {column.type!r}, and a text encoder takes text columns; "
+                "embed a generated column of type Text instead: mapped_column(Text, Computed('...'))"
+            )
+
+
+def _is_text(column: Column[Any]) -> bool:
+    return isinstance(column.type, String) and not isinstance(column.type, Enum)
+
+
+def _rename(template: str, names: Mapping[str, str]) -> str:
+    """The template with column names for attribute names."""
+    parts = []
+    for literal, field, _, _ in string.Formatter().parse(template):
+        parts.append(literal.replace("{", "{{").replace("}", "}}"))
+        if field is not None:
+            parts.append("{" + names[field] + "}")
+    return "".join(parts)
+
+
+def embedding_column(
+    *sources: str,
+    encoder: Encoder | str | Mapping[str, Any],
+    metric: MetricName = "cosine",
+    storage: Storage = "vector",
+    index: VectorIndex | None = HNSW(),  # noqa: B008 - frozen, so that one default serves all
+    mode: Mode | None = None,
+    template: str | None = None,
+    on_error: OnError = "raise",
+    on_update: OnUpdate = "keep",
+    dim: int | None = None,
+    deferred: bool = True,
+    **column: Any,
+) -> MappedColumn[Any]:
+    """A mapped column that holds the embedding of other columns of the same row.
+
+    ``sources``: names of mapped attributes; their non-blank values are joined by a newline, or put in
+    ``template``, such as ``"{title}: {body}"``. ``encoder``: an encoder, or what ``resolve`` takes.
+    ``metric``: cosine, l2 or inner_product; searches must use it. ``storage``: vector (float32) or halfvec.
+    ``index``: HNSW(), IVFFlat() or None. ``mode``: inline (the flush embeds) or queued (a worker does); by
+    default inline for text. ``on_error``: what a failing encoder does to an inline flush, raise or queue.
+    ``on_update``: when sources change and a worker must embed anew, keep the old vector meanwhile or clear it.
+    ``dim``: needed only where the encoder cannot tell without being loaded.
+    Other arguments go to ``mapped_column``. The column is nullable, and deferred unless ``deferred=False``.
+
+    Raises DeclarationError here or when the mapper is configured, naming the class, column and remedy.
+    """
+    if not sources or not all(isinstance(source, str) for source in sources):
+        raise DeclarationError("embedding_column: name at least one source attribute, each as a string")
+    if len(set(sources)) != len(sources):
+        raise DeclarationError(f"embedding_column: a source is named twice in {', '.join(sources)}")
+    if template is not None:
+        check_template(template, sources)
+    resolved = resolve(encoder)
+    settings = Settings(
+        sources=sources,
+        encoder=resolved,
+        metric_name=get_metric(metric).name,
+        storage=storage,
+        index=index,
+        mode=mode or ("inline" if resolved.modality == "text" else "queued"),
+        template=template,
+        on_error=on_error,
+        on_update=on_update,
+        given_dim=dim,
+        deferred=deferred,
+    )
+    column.setdefault("nullable", True)
+    mapped = mapped_column(embedding_type(settings), deferred=deferred, **column)
+    # Copies of the column (mixins, to_metadata) must join their tables in the same way: propagate.
+    event.listen(mapped.column, "after_parent_attach", _join_table, propagate=True)
+    for name, listener in (("before_mapper_configured", _defer), ("mapper_configured", _configure)):
+        if not event.contains(Mapper, name, listener):
+            event.listen(Mapper, name, listener)
+    mapped.column.info[_SETTINGS_KEY] = settings
+    return mapped
+
+
+_SETTINGS_KEY: Final = "embeddb_settings"
+
+
+def _join_table(column: Column[Any], table: Table) -> None:
+    settings: Settings = column.info[_SETTINGS_KEY]
+    original = column.info.get(INFO_KEY)
+    column.info[INFO_KEY] = Declaration(settings, column, original.source_names if original else None)
+    if not event.contains(table, "before_create", check_extension):
+        event.listen(table, "before_create", check_extension)
+    if settings.index is not None:
+        # _column_flag: like Column(index=True), a copy of the column brings the index along, so that
+        # Table.to_metadata must not copy it a second time.
+        Index(
+            index_name(table.name, column.name, settings.index.method),
+            indexed(column, settings).label(column.key),
+            postgresql_using=settings.index.method,
+            postgresql_with=settings.index.options,
+            postgresql_ops={column.key: opclass(settings, settings.index)},
+            _column_flag=True,
+        )
+
+
+def _defer(mapper: Mapper[Any], class_: type[Any]) -> None:
+    # A plain Column (SQLModel's sa_column, a __table__) does not carry mapped_column's deferred=True.
+    for prop in mapper.column_attrs:
+        declaration = declaration_of(prop.columns[0])
+        if declaration is not None and declaration.settings.deferred and not prop.deferred:
+            prop.deferred = True
+            prop.strategy_key = (("deferred", True), ("instrument", True))
+
+
+def _configure(mapper: Mapper[Any], class_: type[Any]) -> None:
+    for prop in mapper.column_attrs:
+        declaration = declaration_of(prop.columns[0])
+        if declaration is not None and declaration.mapper is None:
+            declaration.bind(mapper, prop.key)
+
+
+def declaration_of(column: Any) -> Declaration | None:
+    """The declaration of a column that ``embedding_column`` made, and that has joined a table."""
+    return column.info.get(INFO_KEY) if isinstance(column, Column) else None
+
+
+def declarations_of(mapper: Mapper[Any]) -> tuple[Declaration, ...]:
+    """The declarations of a mapped class, inherited ones too."""
+    known: tuple[Declaration, ...] | None = mapper.class_manager.info.get(INFO_KEY)
+    if known is None:
+        found = (declaration_of(prop.columns[0]) for prop in mapper.column_attrs)
+        known = tuple(declaration for declaration in found if declaration is not None)
+        mapper.class_manager.info[INFO_KEY] = known
+    return known
+
+
+def declared(target: Any) -> list[Declaration]:
+    """Every declaration of a declarative base, a mapped class's metadata, a registry or a MetaData, by name."""
+    metadata = target if isinstance(target, MetaData) else getattr(target, "metadata", None)
+    if not isinstance(metadata, MetaData):
+        raise DeclarationError(f"expected a declarative base, a registry or a MetaData, not {target!r}")
+    configure_mappers()
+    found = (declaration_of(column) for table in metadata.tables.values() for column in table.columns)
+    return sorted((declaration for declaration in found if declaration is not None), key=lambda d: d.name)

@@ -1,0 +1,110 @@
+"""``install`` and ``uninstall``: the session events that embed rows as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_session, sessionmaker
+from sqlalchemy.engine import Result
+
+from embeddb.encoders import Progress
+from embeddb.errors import EmbeddbError
+from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
+from embeddb.orm.pending import Pending, embed_instances, embed_pendings, stale
+from embeddb.orm.statements import embed_statement
+
+SessionTarget = (
+    type[Session]
+    | Session
+    | sessionmaker[Any]
+    | scoped_session[Any]
+    | AsyncSession
+    | async_sessionmaker[Any]
+    | async_scoped_session[Any]
+)
+
+_FLUSHED: Final = "embeddb_flushed"
+_INSTALLED: Final = "_embeddb_hooks"
+
+
+@dataclass(frozen=True, eq=False)
+class _Hooks:
+    """The listeners of one installation; its target keeps it, so that ``uninstall`` can find it."""
+
+    progress: Progress | None
+
+    def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
+        session.info[_FLUSHED] = embed_instances([*session.new, *session.dirty], self.progress)
+
+    def after_flush_postexec(self, session: Session, context: UOWTransaction) -> None:
+        # A later before_flush listener, or a mapper's before_insert, may have changed a source after it was
+        # embedded. Setting the attribute makes the row dirty again, and the commit's next flush writes it.
+        pendings: list[Pending] = session.info.pop(_FLUSHED, [])
+        embed_pendings(stale(pendings), self.progress)
+
+    def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
+        return embed_statement(state, self.progress) if state.is_insert or state.is_update else None
+
+    def listeners(self) -> Iterable[tuple[str, Callable[..., Any]]]:
+        yield "before_flush", self.before_flush
+        yield "after_flush_postexec", self.after_flush_postexec
+        yield "do_orm_execute", self.do_orm_execute
+
+
+def install(target: SessionTarget, *, progress: Progress | None = None) -> None:
+    """Embed what the sessions of ``target`` write, in the transaction that writes it.
+
+    ``target``: a sessionmaker, a scoped_session, a Session class or instance, or their asyncio twins; for an
+    async factory, sessions that it makes from now on. ``progress``: called as ``progress(done, total)`` during
+    long batches. Installing twice does nothing; ``uninstall`` takes everything away again.
+    """
+    session = _sync_target(target)
+    if _INSTALLED in vars(session):
+        return
+    hooks = _Hooks(progress)
+    for name, listener in hooks.listeners():
+        event.listen(session, name, listener)
+    for name, method in bulk_methods(session, progress).items():
+        setattr(session, name, method)
+    setattr(session, _INSTALLED, hooks)
+
+
+def uninstall(target: SessionTarget) -> None:
+    """Take away what ``install`` put there; without it, do nothing."""
+    session = _sync_target(target)
+    hooks = vars(session).get(_INSTALLED)
+    if hooks is None:
+        return
+    for name, listener in hooks.listeners():
+        event.remove(session, name, listener)
+    for name in (*BULK_METHODS, _INSTALLED):
+        delattr(session, name)
+
+
+def _sync_target(target: SessionTarget) -> type[Session] | Session:
+    """The Session class, or the one session, whose events and methods are meant."""
+    if isinstance(target, scoped_session | async_scoped_session):
+        return _sync_target(target.session_factory)
+    if isinstance(target, sessionmaker):
+        return target.class_  # a class of this factory's own
+    if isinstance(target, async_sessionmaker):
+        return _own_sync_class(target)
+    if isinstance(target, AsyncSession):
+        return target.sync_session
+    if isinstance(target, Session) or (isinstance(target, type) and issubclass(target, Session)):
+        return target
+    raise EmbeddbError(f"install takes a sessionmaker, scoped_session, Session or an async twin, not {target!r}")
+
+
+def _own_sync_class(factory: async_sessionmaker[Any]) -> type[Session]:
+    """Give an async factory a Session class of its own, so that hooks on it touch no other factory."""
+    given = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
+    if vars(given).get(_FACTORY) is factory:
+        return given
+    own = type(given.__name__, (given,), {_FACTORY: factory})
+    factory.configure(sync_session_class=own)
+    return own

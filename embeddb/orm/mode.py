@@ -1,0 +1,32 @@
+"""``embedding_mode``: inline or queued for a block of code, whatever the declaration says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from embeddb.errors import DeclarationError
+from embeddb.spec import MODES, Mode
+
+_override: ContextVar[Mode | None] = ContextVar("embeddb_mode", default=None)
+
+
+@contextmanager
+def embedding_mode(mode: Mode) -> Iterator[None]:
+    """Within the block, every flush and statement embeds ``inline`` or leaves the rows to the queue.
+
+    Holds for this thread or task only, and nests.
+    """
+    if mode not in MODES:
+        raise DeclarationError(f"an embedding mode is one of {', '.join(map(repr, MODES))}, not {mode!r}")
+    token = _override.set(mode)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def current_mode(declared: Mode) -> Mode:
+    """The mode in force: the innermost block's, or else the declared one."""
+    return _override.get() or declared

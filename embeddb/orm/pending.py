@@ -1,0 +1,168 @@
+"""Which instances a flush must embed, and the vectors they get: one batch per encoder.
+
+Inputs are read from the instances as they will be written, so that a row's vector and its sources go to the
+database in one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Column, inspect
+from sqlalchemy.orm import InstanceState
+from sqlalchemy.sql import ClauseElement
+
+from embeddb.encoders import Encoder, Progress
+from embeddb.orm.declaration import Declaration, declarations_of
+from embeddb.orm.defaults import UNREADABLE, insert_default
+from embeddb.orm.encode import encode_texts
+from embeddb.orm.mode import current_mode
+from embeddb.sources.text import compose
+from embeddb.vectors import Vector, check_vector
+
+_INFO_KEY: Final = "embeddb"
+
+
+class _Embedded(NamedTuple):
+    """What the last flush made of an instance; kept in its state to tell our vectors from the caller's."""
+
+    text: str | None
+    vector: Vector | None
+
+
+@dataclass(slots=True)
+class Pending:
+    """One vector of one row, to be made from the values of its sources."""
+
+    instance: Any  # held, for a session holds its rows weakly once they are flushed
+    declaration: Declaration
+    values: Sequence[Any]
+    text: str | None
+
+    def assign(self, vector: Vector | None) -> None:
+        """Set the attribute, and remember what it was made from."""
+        info = inspect(self.instance).info
+        info.setdefault(_INFO_KEY, {})[self.declaration.key] = _Embedded(self.text, vector)
+        setattr(self.instance, self.declaration.key, vector)
+
+
+def embed_instances(instances: Iterable[Any], progress: Progress | None = None) -> list[Pending]:
+    """Give every instance the vectors that its next flush must write; returns what was given.
+
+    New rows without a vector, and rows whose sources changed, are embedded, each encoder in one batch; a vector
+    that the caller set is checked and kept. Raises EncoderError naming encoder and rows, with nothing changed.
+    """
+    pendings = list(_collect(instances))
+    embed_pendings(pendings, progress)
+    return pendings
+
+
+def embed_pendings(pendings: Iterable[Pending], progress: Progress | None = None) -> None:
+    """Embed, each encoder in one batch, and assign when every encoder has succeeded."""
+    batches: dict[Encoder, list[Pending]] = {}
+    done: list[tuple[Pending, Vector | None]] = []
+    for pending in pendings:
+        if pending.text is None:
+            done.append((pending, None))
+        else:
+            batches.setdefault(pending.declaration.encoder, []).append(pending)
+    for encoder, batch in batches.items():
+        done += zip(batch, _embed_batch(encoder, batch, progress), strict=True)
+    for pending, vector in done:
+        pending.assign(vector)
+
+
+def stale(pendings: Iterable[Pending]) -> list[Pending]:
+    """Those whose sources were changed, by another listener say, after they were embedded; to be made anew."""
+    changed = []
+    for pending in pendings:
+        held = inspect(pending.instance).dict
+        keys = pending.declaration.source_keys
+        if any(key in held and held[key] != value for key, value in zip(keys, pending.values, strict=True)):
+            changed.append(_pending(pending.instance, pending.declaration))
+    return changed
+
+
+def _collect(instances: Iterable[Any]) -> Iterator[Pending]:
+    for instance in instances:
+        state: InstanceState[Any] = inspect(instance)
+        for declaration in declarations_of(state.mapper):
+            if _brought(state, declaration) or not _due(state, declaration):
+                continue
+            pending = _pending(instance, declaration)
+            made = state.info.get(_INFO_KEY, {}).get(declaration.key)
+            unchanged = made is not None and made.text == pending.text
+            if not (unchanged and made.vector is state.dict.get(declaration.key, made)):
+                yield pending
+
+
+def _pending(instance: Any, declaration: Declaration) -> Pending:
+    state: InstanceState[Any] = inspect(instance)
+    values = [
+        _read_source(state, instance, key, column)
+        for key, column in zip(declaration.source_keys, declaration.sources, strict=True)
+    ]
+    # Where only the database will know, the old vector may not stay, it would be stale; to the trigger a NULL vector
+    # is a job.
+    known = UNREADABLE not in values
+    text = compose(values, declaration.spec.sources, declaration.spec.template) if known else None
+    return Pending(instance, declaration, values, text)
+
+
+def _brought(state: InstanceState[Any], declaration: Declaration) -> bool:
+    """Whether the caller brings a vector of their own, which is then checked."""
+    given = state.dict.get(declaration.key)
+    made = state.info.get(_INFO_KEY, {}).get(declaration.key)
+    if given is None or (made is not None and given is made.vector):
+        return False
+    if state.key is not None and not state.attrs[declaration.key].history.added:
+        return False
+    if not isinstance(given, ClauseElement):
+        check_vector(
+            given,
+            declaration.spec.dim,
+            storage=declaration.spec.storage,
+            where=f"{declaration.name} of {describe(state)}",
+        )
+    return True
+
+
+def _due(state: InstanceState[Any], declaration: Declaration) -> bool:
+    """Whether this flush is to embed: a new row, a changed source, or a vector that was set to None."""
+    if current_mode(declaration.settings.mode) == "queued":
+        return False
+    if state.key is None:
+        return True
+    if any(state.attrs[key].history.has_changes() for key in declaration.source_keys):
+        return True
+    vector = state.attrs[declaration.key].history
+    return bool(vector.added) and vector.added[0] is None
+
+
+def _read_source(state: InstanceState[Any], instance: Any, key: str, column: Column[Any]) -> Any:
+    if key in state.dict:
+        value = state.dict[key]
+    elif state.key is not None:
+        value = getattr(instance, key)  # expired or deferred: load it
+    else:
+        value = insert_default(column)
+        if value is not None and value is not UNREADABLE:
+            setattr(instance, key, value)  # what is embedded must be what is written
+    return UNREADABLE if isinstance(value, ClauseElement) else value
+
+
+def _embed_batch(encoder: Encoder, batch: list[Pending], progress: Progress | None) -> list[Vector | None]:
+    rows = ", ".join(f"{pending.declaration.name} of {describe(inspect(pending.instance))}" for pending in batch[:3])
+    what = rows + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
+    return encode_texts(encoder, [pending.text for pending in batch], what=what, progress=progress)
+
+
+def describe(state: InstanceState[Any]) -> str:
+    """A row as a person would name it: ``Article(id=7)``, or ``a new Article``."""
+    name = state.mapper.class_.__name__
+    if state.identity is None:
+        return f"a new {name}"
+    key = ", ".join(f"{c.key}={v!r}" for c, v in zip(state.mapper.primary_key, state.identity, strict=True))
+    return f"{name}({key})"

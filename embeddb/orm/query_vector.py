@@ -1,0 +1,172 @@
+"""The right side of a distance: a query vector that brings its scan's settings along.
+
+pgvector's scans are set by session variables, and their right values follow from LIMIT. They are set inside the
+statement itself, which costs no round trip, by a scalar subquery that yields the vector::
+
+    ORDER BY embedding <=> (SELECT $1::vector WHERE set_config('hnsw.ef_search', …, true) IS NOT NULL AND …) LIMIT $2
+
+An index scan evaluates the subquery before it begins to search. The settings hold to the end of the transaction,
+which is why every statement sets its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, literal_column, select, true, type_coerce
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstanceState
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import BindParameter, Label
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import iterate
+
+from embeddb.encoders import embed_query
+from embeddb.errors import QueryError
+from embeddb.orm.index_expression import compared, compares_halfvec
+from embeddb.orm.offload import offload
+from embeddb.orm.settings import Settings, settings_of
+from embeddb.orm.types import HALFVEC, VECTOR
+from embeddb.spec import HNSW, IVFFlat
+from embeddb.vectors import Vector, as_vector
+
+MIN_EF_SEARCH: Final = 64
+MAX_EF_SEARCH: Final = 1000  # pgvector's own
+
+
+def query_expression(value: Any, settings: Settings) -> ColumnElement[Any]:
+    """What a distance compares with: of a text, a vector, a mapped instance, a bindparam or an SQL expression.
+
+    Text is encoded when the statement executes, so that one compiled statement serves every text.
+    """
+    type_ = QueryHalfvec(settings) if compares_halfvec(settings) else QueryVectorType(settings)
+    if isinstance(value, BindParameter):
+        vector: ColumnElement[Any] = type_coerce(value, type_)
+    elif isinstance(value, ColumnElement):
+        return value
+    elif isinstance(state := sa_inspect(value, raiseerr=False), InstanceState):
+        vector = _of_instance(state, settings, type_)
+    else:
+        vector = bindparam("query", value, type_=type_, unique=True)
+    return vector if settings.index is None else SearchVector(vector)
+
+
+def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | HALFVEC) -> ColumnElement[Any]:
+    """The vector of a mapped instance: the one it holds, or else the one in its row."""
+    name = state.mapper.class_.__name__
+    props = [prop for prop in state.mapper.column_attrs if settings_of(prop.columns[0].type) is not None]
+    same = [prop for prop in props if settings_of(prop.columns[0].type) is settings]
+    alike = same or [prop for prop in props if prop.columns[0].type.settings.encoder == settings.encoder]
+    if len(alike) != 1:
+        raise QueryError(f"{name} has {len(alike) or 'no'} embeddings by {settings.encoder!r}: give the vector itself")
+    (prop,) = alike
+    held = state.dict.get(prop.key)
+    if held is not None:
+        return bindparam("query", held, type_=type_, unique=True)
+    if state.identity is None:
+        raise QueryError(f"this {name} is new and has no {prop.key} yet: flush it first, or search with its text")
+    keys = zip(state.mapper.primary_key, state.identity, strict=True)
+    stored = select(prop.columns[0]).where(*(column == value for column, value in keys)).scalar_subquery()
+    return compared(stored, settings)
+
+
+class _Query:
+    """Of a query's parameter: takes whatever the encoder takes, and encodes it in the bind step."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    def dim(self) -> int:
+        return self.settings.dim
+
+    def coerce(self, value: Any) -> Vector:
+        if value is None:
+            raise QueryError("a search needs a text or a vector, and this one's is None")
+        if isinstance(value, str):
+            return offload(embed_query, self.settings.encoder, value)
+        return as_vector(value, self.settings.dim, what="the query's vector")
+
+
+class QueryVectorType(_Query, VECTOR):
+    """A query's parameter as ``vector``."""
+
+    cache_ok = True
+
+
+class QueryHalfvec(_Query, HALFVEC):
+    """A query's parameter as ``halfvec``."""
+
+    cache_ok = True
+
+
+class SearchVector(FunctionElement[Any]):
+    """A query vector for a column with a declared index. Compiles to itself where there is no ordered LIMIT."""
+
+    inherit_cache = True
+    name = "search_vector"
+
+    def __init__(self, vector: ColumnElement[Any]) -> None:
+        super().__init__(vector)
+        self.type = vector.type
+
+    @property
+    def vector(self) -> ColumnElement[Any]:
+        """The expression that is compared: a bind, or a scalar subquery."""
+        (vector,) = self.clauses
+        return vector
+
+
+@compiles(SearchVector)
+def _compile(element: SearchVector, compiler: SQLCompiler, **options: Any) -> str:
+    vector = element.vector
+    settings = settings_of(vector.type)
+    statement = compiler.stack[-1].get("selectable") if compiler.stack else None
+    in_columns = bool(options.get("within_columns_clause"))
+    if settings is not None and isinstance(statement, Select) and _orders_by_search(statement, in_columns):
+        vector = select(vector).where(*_scan_settings(settings, _wanted(statement))).scalar_subquery()
+    return compiler.process(vector, **options)
+
+
+def _orders_by_search(statement: Select[Any], in_columns: bool) -> bool:
+    """Whether an index could serve the statement: its first rows are taken, in the order of a distance.
+
+    Among the columns, the distance matters only if ORDER BY names its label instead of repeating it.
+    """
+    if statement._limit_clause is None and statement._fetch_clause is None:
+        return False
+    parts = [part for clause in statement._order_by_clauses for part in iterate(clause)]
+    if in_columns and not any(isinstance(part, Label) for part in parts):
+        return False
+    return any(isinstance(part, SearchVector) for part in parts)
+
+
+def _wanted(statement: Select[Any]) -> ColumnElement[Any]:
+    """How many rows the index must yield, as SQL over the statement's own parameters."""
+    limit = statement._limit_clause if statement._limit_clause is not None else statement._fetch_clause
+    offset = statement._offset_clause
+    return limit if offset is None else limit + offset  # type: ignore[return-value]
+
+
+def _scan_settings(settings: Settings, wanted: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
+    if isinstance(settings.index, HNSW):
+        ef_search = func.least(literal_column(str(MAX_EF_SEARCH)), func.greatest(literal_column(str(MIN_EF_SEARCH)), literal_column("2") * wanted))
+        yield _set("hnsw.ef_search", cast(ef_search, Text))
+        # With iterative scans a filter, or a LIMIT beyond ef_search, makes the scan go on instead of giving up.
+        yield _set("hnsw.iterative_scan", literal_column("'strict_order'"))
+        yield _set("hnsw.max_scan_tuples", literal_column("'2147483647'"))
+    elif isinstance(settings.index, IVFFlat):
+        yield _set("ivfflat.probes", literal_column(f"'{probes(settings.index)}'"))
+        yield _set("ivfflat.iterative_scan", literal_column("'relaxed_order'"))
+
+
+def probes(index: IVFFlat) -> int:
+    """How many lists to search: enough for a recall near .98 where lists follow pgvector's advice."""
+    return min(index.lists, math.ceil(3 * math.sqrt(index.lists)))
+
+
+def _set(name: str, value: ColumnElement[Any]) -> ColumnElement[bool]:
+    return func.set_config(literal_column(f"'{name}'"), value, true()).is_not(None)

@@ -1,0 +1,45 @@
+"""What was said in ``embedding_column``, before any table is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from embeddb.encoders import Encoder
+from embeddb.metrics import METRICS, Metric, MetricName, Storage
+from embeddb.spec import Mode, OnError, OnUpdate, VectorIndex
+
+
+# Compared by identity, which also makes a type that holds it a constant part of SQLAlchemy's cache keys.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Settings:
+    """The arguments of one ``embedding_column``; copies of the column share them."""
+
+    sources: tuple[str, ...]
+    encoder: Encoder
+    metric_name: MetricName
+    storage: Storage
+    index: VectorIndex | None
+    mode: Mode
+    template: str | None
+    on_error: OnError
+    on_update: OnUpdate
+    given_dim: int | None
+    deferred: bool
+
+    @property
+    def metric(self) -> Metric:
+        """The metric's row in the table of metrics."""
+        return METRICS[self.metric_name]
+
+    @cached_property
+    def dim(self) -> int:
+        """The dimensions given, or else the encoder's own, which may read its configuration file."""
+        return self.encoder.dim if self.given_dim is None else self.given_dim
+
+
+def settings_of(type_: Any) -> Settings | None:
+    """The settings that a column's type carries, or None for one that no ``embedding_column`` made."""
+    settings = getattr(type_, "settings", None)
+    return settings if isinstance(settings, Settings) else None

@@ -1,0 +1,248 @@
+"""Embedding the rows of ORM-enabled INSERT and UPDATE statements, and of the legacy bulk methods.
+
+An INSERT gets its vectors before it runs. An UPDATE is run first and its rows are embedded after it, in the same
+transaction, because only the database knows which rows matched and what their other sources hold.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, bindparam, select, tuple_, update
+from sqlalchemy.dialects.postgresql.dml import OnConflictDoUpdate
+from sqlalchemy.engine import Result
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.util import identity_key
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.dml import Insert, Update
+from sqlalchemy.sql.elements import BindParameter
+
+from embeddb.encoders import Progress
+from embeddb.errors import EncoderError
+from embeddb.orm.declaration import Declaration, declarations_of
+from embeddb.orm.defaults import UNREADABLE, insert_default
+from embeddb.orm.mode import current_mode
+from embeddb.orm.encode import encode_texts
+from embeddb.sources.text import compose
+from embeddb.vectors import Vector, check_vector
+
+Row = dict[str, Any]
+
+
+def embed_statement(state: ORMExecuteState, progress: Progress | None) -> Result[Any] | None:
+    """Run an INSERT or UPDATE with its vectors; None where it is none of ours and goes on by itself."""
+    mapper = state.bind_mapper
+    if mapper is None:
+        return None
+    declarations = _inline(mapper)
+    statement = state.statement
+    if not declarations:
+        return None
+    if isinstance(statement, Insert) and statement.select is None:
+        return _run_insert(state, statement, mapper, declarations, progress)
+    if isinstance(statement, Update):
+        return _run_update(state, statement, mapper, declarations, progress)
+    return None
+
+
+def embed_mappings(mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
+    """Put vectors into dictionaries that are about to be inserted, by attribute names."""
+    for declaration in _inline(mapper):
+        _embed_rows(declaration, mappings, progress)
+
+
+def embed_updated(session: Session, mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
+    """Embed rows that an UPDATE by primary key has just changed; ``mappings`` are what it was given."""
+    attributes = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    for declaration in _inline(mapper):
+        touched = [row for row in mappings if row.keys() & set(declaration.source_keys) and declaration.key not in row]
+        matched = [tuple(row[attribute] for attribute in attributes) for row in touched]
+        _embed_stored(session, mapper, declaration, matched, progress)
+
+
+def _inline(mapper: Mapper[Any]) -> list[Declaration]:
+    return [d for d in declarations_of(mapper) if current_mode(d.settings.mode) == "inline"]
+
+
+# --- INSERT ---------------------------------------------------------------------------------------------------
+
+
+def _run_insert(
+    state: ORMExecuteState,
+    statement: Insert,
+    mapper: Mapper[Any],
+    declarations: Iterable[Declaration],
+    progress: Progress | None,
+) -> Result[Any]:
+    given = state.parameters or {}
+    constants = _by_attribute(mapper, statement._values or {})
+    if statement._multi_values:
+        rows = [_by_attribute(mapper, row) for many in statement._multi_values for row in _dictionaries(statement, many)]
+    else:
+        parameters = [given] if isinstance(given, Mapping) else given
+        rows = [{**constants, **row} for row in parameters]
+    for declaration in declarations:
+        _embed_rows(declaration, rows, progress)
+        statement = _follow_conflict(statement, declaration)
+    if statement._multi_values:
+        statement = statement._generate()
+        statement._multi_values = ([{_column(mapper, key): value for key, value in row.items()} for row in rows],)
+        return state.invoke_statement(statement=statement)
+    if isinstance(given, Mapping) and not given:
+        return state.invoke_statement(statement=statement.values(_added(rows[0], constants)))
+    if isinstance(given, Mapping):
+        return state.invoke_statement(statement=statement, params=_added(rows[0], constants))
+    return state.invoke_statement(statement=statement, params=[_added(row, constants) for row in rows])
+
+
+def _added(row: Row, constants: Row) -> Row:
+    return {key: value for key, value in row.items() if key not in constants}
+
+
+def _embed_rows(declaration: Declaration, rows: Sequence[Row], progress: Progress | None) -> None:
+    texts: list[str | None] = []
+    wanting: list[Row] = []
+    for number, row in enumerate(rows, 1):
+        vector = row.get(declaration.key)
+        if vector is not None:
+            if not isinstance(vector, ClauseElement):
+                where = f"{declaration.name} of row {number}"
+                check_vector(vector, declaration.spec.dim, storage=declaration.spec.storage, where=where)
+            continue
+        wanting.append(row)
+        texts.append(_text_of(declaration, row))
+    vectors = encode_texts(declaration.encoder, texts, progress=progress, what=f"{len(rows)} rows of {declaration.name}")
+    for row, vector in zip(wanting, vectors, strict=True):
+        row[declaration.key] = vector
+
+
+def _text_of(declaration: Declaration, row: Row) -> str | None:
+    values = []
+    for key, column in zip(declaration.source_keys, declaration.sources, strict=True):
+        if key not in row:
+            default = insert_default(column)
+            if default is UNREADABLE:
+                return None
+            if default is not None:
+                row[key] = default  # what is embedded must be what is written
+        value = row.get(key)
+        value = value.value if isinstance(value, BindParameter) else value
+        if isinstance(value, ClauseElement):
+            return None
+        values.append(value)
+    return compose(values, declaration.spec.sources, declaration.spec.template)
+
+
+def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
+    """Let ON CONFLICT DO UPDATE write the vector as well, where it writes sources.
+
+    Only if it takes every source from the proposed row is that row's vector right for the existing one; else the
+    vector becomes NULL, which the trigger takes for a job.
+    """
+    clause = statement._post_values_clause
+    if not isinstance(clause, OnConflictDoUpdate):
+        return statement
+    written = {getattr(key, "name", key): value for key, value in clause.update_values_to_set}
+    names = set(declaration.source_names)
+    if declaration.column.name in written or not names & written.keys():
+        return statement
+    from_proposed = all(
+        getattr(getattr(written.get(name), "table", None), "name", None) == "excluded" and written[name].name == name
+        for name in names
+    )
+    statement = statement._generate()
+    clause = copy.copy(clause)
+    value = statement.excluded[declaration.column.name] if from_proposed else None  # type: ignore[attr-defined]
+    clause.update_values_to_set = [*clause.update_values_to_set, (declaration.column, value)]
+    statement._post_values_clause = clause
+    return statement
+
+
+# --- UPDATE ---------------------------------------------------------------------------------------------------
+
+
+def _run_update(
+    state: ORMExecuteState,
+    statement: Update,
+    mapper: Mapper[Any],
+    declarations: Sequence[Declaration],
+    progress: Progress | None,
+) -> Result[Any] | None:
+    if isinstance(state.parameters, list):  # ORM bulk UPDATE by primary key
+        result = state.invoke_statement()
+        embed_updated(state.session, mapper, state.parameters, progress)
+        return result
+    written = _by_attribute(mapper, dict(statement._values or statement._ordered_values or ())).keys()
+    due = [d for d in declarations if written & set(d.source_keys) and d.key not in written]
+    if not due:
+        return None
+    lock = select(*mapper.primary_key).where(*statement._where_criteria).with_for_update()
+    matched = [tuple(row) for row in state.session.execute(lock, bind_arguments=state.bind_arguments)]
+    result = state.invoke_statement()
+    for declaration in due:
+        _embed_stored(state.session, mapper, declaration, matched, progress)
+    return result
+
+
+def _embed_stored(
+    session: Session,
+    mapper: Mapper[Any],
+    declaration: Declaration,
+    matched: Sequence[tuple[Any, ...]],
+    progress: Progress | None,
+) -> None:
+    """Embed rows as they stand in the database, by primary key."""
+    if not matched:
+        return
+    keys, table, spec = mapper.primary_key, declaration.table, declaration.spec
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    stored = connection.execute(select(*keys, *declaration.sources).where(tuple_(*keys).in_(matched))).all()
+    texts = [compose(row[len(keys) :], spec.sources, spec.template) for row in stored]
+    vectors = encode_texts(declaration.encoder, texts, progress=progress, what=f"{len(stored)} rows of {spec.name}")
+    by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
+    values = {declaration.column: bindparam("vector", type_=declaration.column.type)}
+    if stored:
+        connection.execute(
+            update(table).where(*by_key).values(values),
+            [
+                {"vector": vector, **{f"key_{n}": row[n] for n in range(len(keys))}}
+                for row, vector in zip(stored, vectors, strict=True)
+            ],
+        )
+    for row in stored:
+        known = session.identity_map.get(identity_key(mapper.class_, tuple(row[: len(keys)])))
+        if known is not None:
+            session.expire(known, [declaration.key])
+
+
+# --- keys -----------------------------------------------------------------------------------------------------
+
+
+def _dictionaries(statement: Insert, many: Sequence[Any]) -> Iterable[Mapping[Any, Any]]:
+    """The rows of one ``values([...])``, which may be dictionaries or tuples in the table's order."""
+    for row in many:
+        yield row if isinstance(row, Mapping) else dict(zip(statement.table.c, row, strict=False))
+
+
+def _by_attribute(mapper: Mapper[Any], row: Mapping[Any, Any]) -> Row:
+    """``row`` with attribute names for keys, whether it came with names, columns or attributes."""
+    return {_attribute(mapper, key): value for key, value in row.items()}
+
+
+def _attribute(mapper: Mapper[Any], key: Any) -> str:
+    if isinstance(key, str):
+        if key in mapper.column_attrs:
+            return key
+        key = mapper.local_table.c[key]
+    elif not isinstance(key, Column):
+        key = key.__clause_element__()
+        key = mapper.local_table.c[key.key] if key.key in mapper.local_table.c else key
+    return mapper.get_property_by_column(key).key
+
+
+def _column(mapper: Mapper[Any], attribute: str) -> Column[Any]:
+    column = mapper.column_attrs[attribute].columns[0]
+    assert isinstance(column, Column)
+    return column
