@@ -29,8 +29,8 @@ COMMENT ON COLUMN embeddb.encoder.wait_until IS 'Every worker leaves this encode
 
 -- Which columns an embedding has is read from its "key" trigger: the column list in pg_trigger follows renames and
 -- comes back from a dump with the right numbers, which a number or a name stored here would not. key_at, source_at
--- and vector_at are positions (from 1) in that list. The id is a hash of the name, so that the same declaration
--- makes the same objects in every database.
+-- and vector_at are positions (from 1) in that list; columns are the names as last seen, for when the trigger is gone.
+-- The id is a hash of the name, so that the same declaration makes the same objects in every database.
 CREATE TABLE embeddb.embedding (
     id            integer PRIMARY KEY,
     relation      regclass NOT NULL,
@@ -39,12 +39,15 @@ CREATE TABLE embeddb.embedding (
     key_at        smallint[] NOT NULL,
     source_at     smallint[] NOT NULL,
     vector_at     smallint NOT NULL,
+    columns       name[] NOT NULL,
+    built         text,
     state         text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused')),
     registered_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX embedding_relation ON embeddb.embedding (relation);
 COMMENT ON TABLE embeddb.embedding IS 'Declared embeddings. Read the view embeddb.embeddings for names and columns as they are now.';
 COMMENT ON COLUMN embeddb.embedding.spec IS 'The declaration, with the names it was registered under.';
+COMMENT ON COLUMN embeddb.embedding.built IS 'Hash of the triggers and functions that were made for it.';
 COMMENT ON COLUMN embeddb.embedding.state IS 'paused: rows are queued, workers do not take them.';
 
 -- A job is one change by one statement: the keys of rows whose vector is missing or stale. A statement of fewer

@@ -1,0 +1,87 @@
+-- What an embedding is made of, by today's names; and the pieces of SQL that are composed from them.
+
+-- The columns of an embedding as they are called now. The column list of its "key" trigger is the truth: it follows
+-- renames, and pg_dump writes it by name. Without that trigger, the names last seen.
+CREATE OR REPLACE FUNCTION embeddb.columns(embedding integer, OUT keys name[], OUT sources name[], OUT vector name)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    e embeddb.embedding;
+    names name[];
+BEGIN
+    SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = columns.embedding;
+    SELECT array_agg(a.attname ORDER BY l.place) INTO names
+      FROM pg_trigger t
+     CROSS JOIN LATERAL unnest(t.tgattr::int2[]) WITH ORDINALITY AS l (number, place)
+      JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = l.number
+     WHERE t.tgrelid = e.relation AND t.tgfoid = to_regprocedure(format('embeddb.on_key_%s()', e.id));
+    names := coalesce(names, e.columns);
+    keys := ARRAY(SELECT names[at] FROM unnest(e.key_at) WITH ORDINALITY AS u (at, place) ORDER BY place);
+    sources := ARRAY(SELECT names[at] FROM unnest(e.source_at) WITH ORDINALITY AS u (at, place) ORDER BY place);
+    vector := names[e.vector_at];
+END $$;
+
+-- The key of row `alias` as an SQL value: the column itself, or a JSON array of several.
+CREATE OR REPLACE FUNCTION embeddb.key_sql(keys name[], alias text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN cardinality(keys) = 1 THEN format('%s.%I', alias, keys[1])
+                ELSE format('jsonb_build_array(%s)',
+                            (SELECT string_agg(format('%s.%I', alias, k), ', ' ORDER BY place)
+                               FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END
+$$;
+
+-- The condition that row `alias` has the key that the JSON expression `key` holds; the primary key's index serves it.
+CREATE OR REPLACE FUNCTION embeddb.match_sql(relation regclass, keys name[], alias text, key text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('%s.%I = (%s %s)::%s', alias, k.name, key,
+                             CASE WHEN cardinality(keys) = 1 THEN '#>> ''{}''' ELSE format('->> %s', k.place - 1) END,
+                             format_type(a.atttypid, NULL)), ' AND ' ORDER BY k.place)
+      FROM unnest(keys) WITH ORDINALITY AS k (name, place)
+      JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
+$$;
+
+-- Is every source of row `alias` NULL, or a short text of nothing but ASCII whitespace? What is blank in another way
+-- counts as text here: it gets a job, and the worker, who knows all of Unicode's blanks, leaves the vector NULL.
+-- octet_length does not fetch a long value.
+CREATE OR REPLACE FUNCTION embeddb.blank_sql(relation regclass, sources name[], alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT '(' || string_agg(
+               CASE WHEN y.typcategory = 'S' AND a.attgenerated <> 'v'
+                    THEN format('(%1$s.%2$I IS NULL OR octet_length(%1$s.%2$I::text) <= 64 '
+                                'AND btrim(%1$s.%2$I::text, E'' \t\n\r\f\v'') = '''')', alias, s.name)
+                    ELSE format('%s.%I IS NULL', alias, s.name) END, ' AND ' ORDER BY s.place) || ')'
+      FROM unnest(sources) WITH ORDINALITY AS s (name, place)
+      JOIN pg_attribute a ON a.attrelid = relation AND a.attname = s.name
+      JOIN pg_type y ON y.oid = a.atttypid
+$$;
+
+-- What people call an embedding: table.column, with the schema where it was declared with one.
+CREATE OR REPLACE FUNCTION embeddb.name(embedding integer) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN e.spec ->> 'schema' IS NULL THEN '' ELSE n.nspname || '.' END || c.relname || '.'
+           || (embeddb.columns(e.id)).vector
+      FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE e.id = name.embedding
+$$;
+
+-- The embedding of that name, with or without its schema. Of none or of several, an error that lists what there is.
+CREATE OR REPLACE FUNCTION embeddb.find(name text) RETURNS integer
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found integer[];
+BEGIN
+    SELECT array_agg(e.id) INTO found
+      FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+     CROSS JOIN LATERAL embeddb.columns(e.id) x
+     WHERE find.name IN (c.relname || '.' || x.vector, n.nspname || '.' || c.relname || '.' || x.vector);
+    IF cardinality(found) = 1 THEN
+        RETURN found[1];
+    ELSIF cardinality(found) > 1 THEN
+        RAISE EXCEPTION 'several embeddings are called %', name
+            USING ERRCODE = 'EB002', HINT = 'Write it with its schema: schema.table.column.';
+    END IF;
+    RAISE EXCEPTION 'no embedding is called %', name
+        USING ERRCODE = 'EB002',
+              HINT = coalesce('There are: ' || (SELECT string_agg(embeddb.name(e.id), ', ' ORDER BY 1)
+                                                  FROM embeddb.embedding e) || '.',
+                              'None is registered: call embeddb.register.');
+END $$;

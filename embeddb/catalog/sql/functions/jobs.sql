@@ -1,0 +1,101 @@
+-- Making and dropping jobs. Triggers call these; so may an owner by hand.
+
+-- Queues rows by their keys: one job a row below 64 rows, else one job for every 256.
+CREATE OR REPLACE FUNCTION embeddb.enqueue(embedding integer, keys anyarray, priority smallint DEFAULT 0)
+RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    total integer := cardinality(keys);
+    size integer;
+BEGIN
+    IF total = 1 THEN
+        INSERT INTO embeddb.job (embedding, priority, keys) VALUES (embedding, priority, to_jsonb(keys));
+    ELSIF total > 1 THEN
+        size := CASE WHEN total < 64 THEN 1 ELSE 256 END;
+        INSERT INTO embeddb.job (embedding, priority, keys)
+        SELECT enqueue.embedding, enqueue.priority, to_jsonb(enqueue.keys[i:i + size - 1])
+          FROM generate_series(1, total, size) AS i;
+    END IF;
+END $$;
+
+-- Rows that are gone, or were given their vector: their failures go, and the jobs that are for one of them alone.
+-- A key inside a larger job is dropped when that job is claimed. Jobs that a worker holds just now are left to it.
+-- Above READ COMMITTED a row that changed since the snapshot would fail the writer's transaction: there the workers
+-- clear up, since a job without a row is dropped when it is claimed.
+CREATE OR REPLACE FUNCTION embeddb.drop_jobs(embedding integer, keys anyarray)
+RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    gone jsonb := to_jsonb(keys);
+BEGIN
+    IF cardinality(keys) = 0 OR current_setting('transaction_isolation') <> 'read committed' THEN
+        RETURN;
+    END IF;
+    DELETE FROM embeddb.job j
+     WHERE j.id IN (SELECT x.id FROM jsonb_array_elements(gone) AS k (key)
+                      JOIN embeddb.job x ON x.keys -> 0 = k.key
+                     WHERE x.embedding = drop_jobs.embedding AND jsonb_array_length(x.keys) = 1
+                       FOR UPDATE OF x SKIP LOCKED);
+    DELETE FROM embeddb.failure f
+     WHERE f.embedding = drop_jobs.embedding AND f.key IN (SELECT jsonb_array_elements(gone));
+END $$;
+
+-- The table was truncated.
+CREATE OR REPLACE FUNCTION embeddb.drop_all_jobs(embedding integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        DELETE FROM embeddb.job j WHERE j.embedding = drop_all_jobs.embedding;
+        DELETE FROM embeddb.failure f WHERE f.embedding = drop_all_jobs.embedding;
+    END IF;
+END $$;
+
+-- Failures whose row is gone, which no trigger saw: a partition dropped or truncated, a delete at a higher isolation
+-- level. Returns how many. Jobs need no such care, since claiming one finds out.
+CREATE OR REPLACE FUNCTION embeddb.sweep(embedding integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c record := embeddb.columns(embedding);
+    relation regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = sweep.embedding);
+    total bigint;
+BEGIN
+    EXECUTE format('WITH gone AS (DELETE FROM embeddb.failure f WHERE f.embedding = $1 AND NOT EXISTS '
+                   '(SELECT FROM %s AS n WHERE %s) RETURNING 1) SELECT count(*) FROM gone',
+                   relation, embeddb.match_sql(relation, c.keys, 'n', 'f.key'))
+       INTO total USING embedding;
+    RETURN total;
+END $$;
+
+-- Is this row queued, or recorded as failed?
+CREATE OR REPLACE FUNCTION embeddb.is_pending(embedding integer, key jsonb) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM embeddb.failure f WHERE f.embedding = is_pending.embedding AND f.key = is_pending.key)
+        OR EXISTS (SELECT FROM embeddb.job j WHERE j.embedding = is_pending.embedding AND j.keys -> 0 = is_pending.key)
+        OR EXISTS (SELECT FROM embeddb.job j WHERE j.embedding = is_pending.embedding
+                      AND jsonb_array_length(j.keys) > 1 AND j.keys @> jsonb_build_array(is_pending.key))
+$$;
+
+-- Queues the rows that have no vector and neither job nor failure (or, with everything => true, all rows that have
+-- something to embed), behind fresh rows. Returns how many. Calling it again queues nothing twice.
+CREATE OR REPLACE FUNCTION embeddb.backfill(embedding text, everything boolean DEFAULT false) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found integer := embeddb.find(embedding);
+    c record := embeddb.columns(found);
+    relation regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = found);
+    total bigint;
+BEGIN
+    EXECUTE format(
+        'WITH pending AS MATERIALIZED ('
+        '    SELECT f.key FROM embeddb.failure f WHERE f.embedding = $1'
+        '    UNION SELECT jsonb_array_elements(j.keys) FROM embeddb.job j WHERE j.embedding = $1'
+        '), missing AS ('
+        '    SELECT to_jsonb(%1$s) AS key, row_number() OVER () / 256 AS part FROM %2$s AS n'
+        '     WHERE CASE WHEN $2 THEN NOT %3$s ELSE (n.%4$I IS NULL) <> %3$s END'
+        '       AND NOT EXISTS (SELECT FROM pending p WHERE p.key = to_jsonb(%1$s))'
+        '), queued AS ('
+        '    INSERT INTO embeddb.job (embedding, priority, keys)'
+        '    SELECT $1, 10, jsonb_agg(key) FROM missing GROUP BY part RETURNING jsonb_array_length(keys) AS size'
+        ') SELECT coalesce(sum(size), 0) FROM queued',
+        embeddb.key_sql(c.keys, 'n'), relation, embeddb.blank_sql(relation, c.sources, 'n'), c.vector)
+    INTO total USING found, everything;
+    RETURN total;
+END $$;
