@@ -21,14 +21,22 @@ _HALF_OVERFLOW: Final = 65520.0
 _HALF_UNDERFLOW: Final = 2.0**-25
 
 
-def as_vector(value: Any, dim: int | None = None, *, what: str = "this vector", allow_zero: bool = False) -> Vector:
+def as_vector(
+    value: Any,
+    dim: int | None = None,
+    *,
+    storage: Storage = "vector",
+    what: str = "this vector",
+    allow_zero: bool = False,
+) -> Vector:
     """``value`` as one float32 array of shape (dim,), contiguous and in native byte order.
 
     Takes lists, tuples, numpy arrays of any integer or float dtype, torch tensors wherever they live, pgvector's
     objects, and whatever else numpy makes an array of. An array that already is one is returned as it is.
 
     Raises VectorError, with ``what`` in front, for anything else: another number of dimensions than ``dim``, NaN,
-    infinity, a number beyond float32, and, unless ``allow_zero``, nothing but zeros.
+    infinity, a number beyond float32 or beyond a ``storage`` of half precision, and, unless ``allow_zero``, for
+    nothing but zeros in the storage's precision.
     """
     vector = _float32(value, what)
     if vector.ndim != 1 or not vector.size:
@@ -41,22 +49,17 @@ def as_vector(value: Any, dim: int | None = None, *, what: str = "this vector", 
     if not good:
         _refuse_element(vector, what)
         if not allow_zero and not vector.any():
-            _refuse_zero(what)
+            raise VectorError(f"{what} is all zeros, which has no direction: leave it out (NULL)")
+    if storage == "halfvec":
+        _refuse_half(vector, what, allow_zero)
     return vector
 
 
 def check_vector(
     value: Any, dim: int | None = None, *, storage: Storage = "vector", where: str = "this vector"
 ) -> Vector:
-    """``value`` as a float32 array of shape (dim,) that may be stored; ``where`` names its row and column.
-
-    Raises VectorError as ``as_vector`` does, and for ``halfvec`` also where half precision would make an element
-    infinite or the whole vector zero.
-    """
-    vector = as_vector(value, dim, what=where)
-    if storage == "halfvec":
-        _check_half(vector, where)
-    return vector
+    """``as_vector`` for a vector that is to be stored; ``where`` names its row and column in a VectorError."""
+    return as_vector(value, dim, storage=storage, what=where)
 
 
 def check_vectors(
@@ -98,17 +101,6 @@ def _float32(value: Any, what: str) -> npt.NDArray[np.float32]:
         return np.asarray(array, dtype=np.float32, order="C")
 
 
-def _check_half(vector: Vector, what: str) -> None:
-    magnitudes = np.abs(vector)
-    if magnitudes.max() >= _HALF_OVERFLOW:
-        at = int(magnitudes.argmax())
-        raise VectorError(
-            f"{what} holds {vector[at]} at position {at}, and a halfvec ends at 65504: scale it down, or store vector"
-        )
-    if magnitudes.max() <= _HALF_UNDERFLOW:
-        raise VectorError(f"{what} is all zeros in half precision: scale it up, or declare storage='vector'")
-
-
 def _refuse_element(vector: Vector, what: str) -> None:
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:
@@ -116,8 +108,16 @@ def _refuse_element(vector: Vector, what: str) -> None:
         raise VectorError(f"{what} holds {found} at position {bad[0]}: every element must be finite")
 
 
-def _refuse_zero(what: str) -> NoReturn:
-    raise VectorError(f"{what} is all zeros, which has no direction and no cosine distance: store NULL instead")
+def _refuse_half(vector: Vector, what: str, allow_zero: bool) -> None:
+    magnitudes = np.abs(vector)
+    if magnitudes.max() >= _HALF_OVERFLOW:
+        at = int(magnitudes.argmax())
+        raise VectorError(
+            f"{what} holds {vector[at]} at position {at}, and a halfvec ends at 65504: scale it down, "
+            "or declare storage='vector'"
+        )
+    if not allow_zero and magnitudes.max() <= _HALF_UNDERFLOW:
+        raise VectorError(f"{what} is all zeros in half precision: scale it up, or declare storage='vector'")
 
 
 def _refuse_type(value: Any, what: str) -> NoReturn:
