@@ -6,7 +6,7 @@ import json
 import string
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self, get_args
 
 from embeddb.errors import DeclarationError
 from embeddb.metrics import STORAGES, MetricName, Storage, get_metric
@@ -17,7 +17,7 @@ OnError = Literal["raise", "queue"]
 OnUpdate = Literal["keep", "clear"]
 Cast = Literal["halfvec", "binary"]
 
-MODES: Final = ("inline", "queued")
+MODES: Final[tuple[str, ...]] = get_args(Mode)
 # pgvector's own limits: https://github.com/pgvector/pgvector#indexing
 MAX_STORED: Final[Mapping[str, int]] = {"vector": 16_000, "halfvec": 16_000}
 MAX_INDEXED: Final[Mapping[str, int]] = {"vector": 2_000, "halfvec": 4_000, "bit": 64_000}
@@ -116,11 +116,7 @@ class EmbeddingSpec:
     on_update: OnUpdate = "keep"
 
     def __post_init__(self) -> None:
-        get_metric(self.metric)
-        _choice("storage", self.storage, STORAGES)
-        _choice("mode", self.mode, MODES)
-        _choice("on_error", self.on_error, ("raise", "queue"))
-        _choice("on_update", self.on_update, ("keep", "clear"))
+        check_choices(self.metric, self.storage, self.index, self.mode, self.on_error, self.on_update)
         if not self.sources:
             raise DeclarationError(f"{self.name}: name at least one source column")
         _within(f"{self.name}: {self.storage} dimensions", self.dim, 1, MAX_STORED[self.storage])
@@ -172,9 +168,19 @@ def _index_from(values: Mapping[str, Any]) -> VectorIndex:
     return _METHODS[method](**options)
 
 
-def _choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise DeclarationError(f"{what} is one of {', '.join(map(repr, choices))}, not {value!r}")
+def check_choices(metric: str, storage: str, index: object, mode: str, on_error: str, on_update: str) -> None:
+    """Refuse a value that is none of its argument's choices, and list them."""
+    get_metric(metric)
+    for what, value, choices in (
+        ("storage", storage, STORAGES),
+        ("mode", mode, MODES),
+        ("on_error", on_error, get_args(OnError)),
+        ("on_update", on_update, get_args(OnUpdate)),
+    ):
+        if value not in choices:
+            raise DeclarationError(f"{what} is one of {', '.join(map(repr, choices))}, not {value!r}")
+    if index is not None and not isinstance(index, VectorIndex):
+        raise DeclarationError(f"index is HNSW(), IVFFlat() or None, not {index!r}")
 
 
 def check_template(template: str, sources: tuple[str, ...]) -> None:

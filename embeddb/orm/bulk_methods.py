@@ -26,7 +26,7 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
 
     def bulk_save_objects(self: Session, objects: Iterable[object], *args: Any, **kwargs: Any) -> None:
         instances = list(objects)
-        embed_instances(instances, progress)
+        embed_instances(self, instances, progress)
         save(self, instances, *args, **kwargs)
 
     def bulk_insert_mappings(
@@ -40,7 +40,7 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
         # are made, lest a vector stay behind in a dictionary that is used again with other sources.
         rows = list(mappings) if return_defaults else [dict(row) for row in mappings]
         brought = [set(row) for row in rows]
-        embed_mappings(inspect(mapper), rows, progress)
+        embed_mappings(self, inspect(mapper), rows, progress)
         insert(self, mapper, rows, return_defaults, render_nulls)
         for row, keys in zip(rows, brought, strict=True):
             for declaration in declarations_of(inspect(mapper)):

@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from sqlalchemy import Column, Enum, Index, MetaData, String, Table, event
 from sqlalchemy.orm import ColumnProperty, MappedColumn, Mapper, configure_mappers, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from embeddb.encoders import Encoder, resolve
 from embeddb.errors import DeclarationError, EncoderError
-from embeddb.metrics import MetricName, Storage, get_metric
+from embeddb.metrics import MetricName, Storage
 from embeddb.naming import embedding_name, index_name
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.extension import check_extension
@@ -31,6 +32,7 @@ from embeddb.spec import (
     OnError,
     OnUpdate,
     VectorIndex,
+    check_choices,
     check_template,
 )
 
@@ -169,7 +171,13 @@ def _check_sources(columns: list[Column[Any]], settings: Settings, where: str) -
 
 
 def _is_text(column: Column[Any]) -> bool:
-    return isinstance(column.type, String) and not isinstance(column.type, Enum)
+    """Whether Python and the database see the same text: a worker embeds what a flush would have embedded."""
+    type_: TypeEngine[Any] = column.type
+    if isinstance(type_, TypeDecorator):
+        if type(type_).process_bind_param is not TypeDecorator.process_bind_param:
+            return False
+        type_ = type_.impl_instance
+    return isinstance(type_, String) and not isinstance(type_, Enum)
 
 
 def _rename(template: str, names: Mapping[str, str]) -> str:
@@ -215,11 +223,12 @@ def embedding_column(
         raise DeclarationError(f"embedding_column: a source is named twice in {', '.join(sources)}")
     if template is not None:
         check_template(template, sources)
+    check_choices(metric, storage, index, mode or "inline", on_error, on_update)
     resolved = resolve(encoder)
     settings = Settings(
         sources=sources,
         encoder=resolved,
-        metric_name=get_metric(metric).name,
+        metric_name=metric,
         storage=storage,
         index=index,
         mode=mode or ("inline" if resolved.modality == "text" else "queued"),

@@ -33,7 +33,7 @@ class EmbeddingComparator(VectorComparator):
                 f"{self.expr}: its index serves {settings.metric_name}, so {metric.comparator} would read the whole "
                 f"table; use {settings.metric.comparator}, declare metric={metric.name!r}, or declare index=None"
             )
-        return self.between(metric, compared(self.expr, settings), query_expression(other, settings))
+        return self.compare(metric, compared(self.expr, settings), query_expression(other, settings))
 
     def similarity(self, other: Any) -> ColumnElement[float]:
         """The declared metric's score, larger for nearer: cosine similarity, inner product, or 1 / (1 + L2)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,9 +13,16 @@ from embeddb.vectors import Vector
 
 
 def encode_texts(
-    encoder: Encoder, texts: Sequence[str | None], *, what: str, progress: Progress | None = None
+    encoder: Encoder,
+    texts: Sequence[str | None],
+    *,
+    name: Callable[[int], str],
+    progress: Progress | None = None,
 ) -> list[Vector | None]:
-    """A vector for each text; None for a text of None, and where the encoder found nothing to embed."""
+    """A vector for each text; None for a text of None, and where the encoder found nothing to embed.
+
+    ``name(n)``: what an error calls the row of text n. Raises the encoder's EncoderError with its rows' names.
+    """
     positions = [position for position, text in enumerate(texts) if text is not None]
     vectors: list[Vector | None] = [None] * len(texts)
     if not positions:
@@ -23,8 +30,10 @@ def encode_texts(
     try:
         encoded = offload(embed_documents, encoder, [texts[position] for position in positions], progress=progress)
     except EncoderError as error:
+        at = [positions[error.position]] if error.position is not None else positions
+        rows = ", ".join(name(position) for position in at[:3]) + (f" and {len(at) - 3} more" if len(at) > 3 else "")
         # The class stays: a caller may want to wait for RateLimited and to retry TransientEncoderError.
-        raise type(error)(f"cannot embed {what} with {encoder!r}: {error}") from error
+        raise type(error)(f"{encoder!r} cannot embed {rows}: {error}") from error
     for position, vector in zip(positions, encoded, strict=True):
         if not np.isnan(vector[0]):
             vectors[position] = vector

@@ -29,6 +29,7 @@ SessionTarget = (
 
 _FLUSHED: Final = "embeddb_flushed"
 _INSTALLED: Final = "_embeddb_hooks"
+_FACTORY: Final = "_embeddb_factory"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +39,13 @@ class _Hooks:
     progress: Progress | None
 
     def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
-        session.info[_FLUSHED] = embed_instances([*session.new, *session.dirty], self.progress)
+        session.info[_FLUSHED] = embed_instances(session, [*session.new, *session.dirty], self.progress)
 
     def after_flush_postexec(self, session: Session, context: UOWTransaction) -> None:
         # A later before_flush listener, or a mapper's before_insert, may have changed a source after it was
         # embedded. Setting the attribute makes the row dirty again, and the commit's next flush writes it.
         pendings: list[Pending] = session.info.pop(_FLUSHED, [])
-        embed_pendings(stale(pendings), self.progress)
+        embed_pendings(session, stale(pendings), self.progress)
 
     def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
         return embed_statement(state, self.progress) if state.is_insert or state.is_update else None

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, inspect
-from sqlalchemy.orm import InstanceState
+from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.sql import ClauseElement
 
 from embeddb.encoders import Encoder, Progress
+from embeddb.errors import EncoderError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.encode import encode_texts
+from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
 from embeddb.sources.text import compose
 from embeddb.vectors import Vector, check_vector
@@ -41,6 +43,11 @@ class Pending:
     values: Sequence[Any]
     text: str | None
 
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return f"{self.declaration.name} of {describe(inspect(self.instance))}"
+
     def assign(self, vector: Vector | None) -> None:
         """Set the attribute, and remember what it was made from."""
         info = inspect(self.instance).info
@@ -48,28 +55,38 @@ class Pending:
         setattr(self.instance, self.declaration.key, vector)
 
 
-def embed_instances(instances: Iterable[Any], progress: Progress | None = None) -> list[Pending]:
+def embed_instances(session: Session, instances: Iterable[Any], progress: Progress | None = None) -> list[Pending]:
     """Give every instance the vectors that its next flush must write; returns what was given.
 
     New rows without a vector, and rows whose sources changed, are embedded, each encoder in one batch; a vector
     that the caller set is checked and kept. Raises EncoderError naming encoder and rows, with nothing changed.
     """
     pendings = list(_collect(instances))
-    embed_pendings(pendings, progress)
+    embed_pendings(session, pendings, progress)
     return pendings
 
 
-def embed_pendings(pendings: Iterable[Pending], progress: Progress | None = None) -> None:
+def embed_pendings(session: Session, pendings: Iterable[Pending], progress: Progress | None = None) -> None:
     """Embed, each encoder in one batch, and assign when every encoder has succeeded."""
-    batches: dict[Encoder, list[Pending]] = {}
+    batches: dict[tuple[Encoder, str], list[Pending]] = {}
     done: list[tuple[Pending, Vector | None]] = []
     for pending in pendings:
         if pending.text is None:
             done.append((pending, None))
         else:
-            batches.setdefault(pending.declaration.encoder, []).append(pending)
-    for encoder, batch in batches.items():
-        done += zip(batch, _embed_batch(encoder, batch, progress), strict=True)
+            settings = pending.declaration.settings
+            batches.setdefault((settings.encoder, settings.on_error), []).append(pending)
+    for (encoder, on_error), batch in batches.items():
+        texts = [pending.text for pending in batch]
+        try:
+            vectors = encode_texts(encoder, texts, name=lambda n, batch=batch: batch[n].name, progress=progress)
+        except EncoderError as error:
+            if on_error == "raise":
+                raise
+            # Nothing is assigned: a new row's vector is NULL, a changed row's is what the trigger makes of it.
+            hand_over(session, {pending.declaration for pending in batch}, error)
+        else:
+            done += zip(batch, vectors, strict=True)
     for pending, vector in done:
         pending.assign(vector)
 
@@ -153,16 +170,12 @@ def _read_source(state: InstanceState[Any], instance: Any, key: str, column: Col
     return UNREADABLE if isinstance(value, ClauseElement) else value
 
 
-def _embed_batch(encoder: Encoder, batch: list[Pending], progress: Progress | None) -> list[Vector | None]:
-    rows = ", ".join(f"{pending.declaration.name} of {describe(inspect(pending.instance))}" for pending in batch[:3])
-    what = rows + (f" and {len(batch) - 3} more" if len(batch) > 3 else "")
-    return encode_texts(encoder, [pending.text for pending in batch], what=what, progress=progress)
-
-
 def describe(state: InstanceState[Any]) -> str:
-    """A row as a person would name it: ``Article(id=7)``, or ``a new Article``."""
+    """A row as a person would name it: ``Article(id=7)``, ``a new Article(id=7)``, or ``a new Article``."""
     name = state.mapper.class_.__name__
-    if state.identity is None:
+    keys = state.mapper.primary_key
+    values = state.identity or [state.dict.get(state.mapper.get_property_by_column(key).key) for key in keys]
+    if None in values:
         return f"a new {name}"
-    key = ", ".join(f"{c.key}={v!r}" for c, v in zip(state.mapper.primary_key, state.identity, strict=True))
-    return f"{name}({key})"
+    key = ", ".join(f"{column.key}={value!r}" for column, value in zip(keys, values, strict=True))
+    return f"{name}({key})" if state.identity else f"a new {name}({key})"

@@ -88,7 +88,8 @@ class _Query:
             raise QueryError("a search needs a text or a vector, and this one's is None")
         if isinstance(value, str):
             return offload(embed_query, self.settings.encoder, value)
-        return as_vector(value, self.settings.dim, what="the query's vector")
+        zero = self.settings.metric_name != "cosine"
+        return as_vector(value, self.settings.dim, what="the query's vector", allow_zero=zero)
 
 
 class QueryVectorType(_Query, VECTOR):

@@ -25,6 +25,7 @@ from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.mode import current_mode
 from embeddb.orm.encode import encode_texts
+from embeddb.orm.handover import hand_over
 from embeddb.sources.text import compose
 from embeddb.vectors import Vector, check_vector
 
@@ -47,10 +48,10 @@ def embed_statement(state: ORMExecuteState, progress: Progress | None) -> Result
     return None
 
 
-def embed_mappings(mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
+def embed_mappings(session: Session, mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
     """Put vectors into dictionaries that are about to be inserted, by attribute names."""
     for declaration in _inline(mapper):
-        _embed_rows(declaration, mappings, progress)
+        _embed_rows(session, declaration, mappings, progress)
 
 
 def embed_updated(session: Session, mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
@@ -84,7 +85,7 @@ def _run_insert(
         parameters = [given] if isinstance(given, Mapping) else given
         rows = [{**constants, **row} for row in parameters]
     for declaration in declarations:
-        _embed_rows(declaration, rows, progress)
+        _embed_rows(state.session, declaration, rows, progress)
         statement = _follow_conflict(statement, declaration)
     if statement._multi_values:
         statement = statement._generate()
@@ -101,7 +102,9 @@ def _added(row: Row, constants: Row) -> Row:
     return {key: value for key, value in row.items() if key not in constants}
 
 
-def _embed_rows(declaration: Declaration, rows: Sequence[Row], progress: Progress | None) -> None:
+def _embed_rows(
+    session: Session, declaration: Declaration, rows: Sequence[Row], progress: Progress | None
+) -> None:
     texts: list[str | None] = []
     wanting: list[Row] = []
     for number, row in enumerate(rows, 1):
@@ -113,9 +116,26 @@ def _embed_rows(declaration: Declaration, rows: Sequence[Row], progress: Progres
             continue
         wanting.append(row)
         texts.append(_text_of(declaration, row))
-    vectors = encode_texts(declaration.encoder, texts, progress=progress, what=f"{len(rows)} rows of {declaration.name}")
+    vectors = _encode(session, declaration, texts, progress) or [None] * len(texts)
     for row, vector in zip(wanting, vectors, strict=True):
         row[declaration.key] = vector
+
+
+def _encode(
+    session: Session, declaration: Declaration, texts: Sequence[str | None], progress: Progress | None
+) -> list[Vector | None] | None:
+    """The vectors, or None where the encoder failed and the rows are left to the queue."""
+
+    def name(number: int) -> str:
+        return f"{declaration.name} of row {number + 1}"
+
+    try:
+        return encode_texts(declaration.encoder, texts, name=name, progress=progress)
+    except EncoderError as error:
+        if declaration.settings.on_error == "raise":
+            raise
+        hand_over(session, [declaration], error)
+        return None
 
 
 def _text_of(declaration: Declaration, row: Row) -> str | None:
@@ -200,10 +220,10 @@ def _embed_stored(
     connection = session.connection(bind_arguments={"mapper": mapper})
     stored = connection.execute(select(*keys, *declaration.sources).where(tuple_(*keys).in_(matched))).all()
     texts = [compose(row[len(keys) :], spec.sources, spec.template) for row in stored]
-    vectors = encode_texts(declaration.encoder, texts, progress=progress, what=f"{len(stored)} rows of {spec.name}")
+    vectors = _encode(session, declaration, texts, progress)
     by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
     values = {declaration.column: bindparam("vector", type_=declaration.column.type)}
-    if stored:
+    if stored and vectors is not None:
         connection.execute(
             update(table).where(*by_key).values(values),
             [

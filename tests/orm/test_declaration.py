@@ -217,7 +217,10 @@ def test_dataclasses() -> None:
 def test_sqlmodel() -> None:
     from sqlmodel import Field, SQLModel
 
-    class Post(SQLModel, registry=registry(), table=True):
+    class Own(SQLModel, registry=registry()):
+        pass
+
+    class Post(Own, table=True):
         __tablename__ = "posts"
         id: int | None = Field(default=None, primary_key=True)
         body: str
@@ -323,6 +326,8 @@ def test_refused_when_mapped(wrong: Any, words: str) -> None:
         (("a",), {"storage": "float"}, "storage is one of"),
         (("a",), {"mode": "later"}, "mode is one of"),
         (("a",), {"on_error": "ignore"}, "on_error is one of"),
+        (("a",), {"on_update": "ignore"}, "on_update is one of"),
+        (("a",), {"index": "hnsw"}, "HNSW"),
         (("a",), {"template": "{b}"}, r"\{b\}"),
         (("a", "b"), {"template": "{a}"}, "leaves out b"),
         (("a",), {"template": "{a.x}"}, r"\{a\.x\}"),
