@@ -35,8 +35,25 @@ DELETE FROM embeddb.worker WHERE id = %(worker)s;
 -- Rows of workers that have been silent for long. Their leases run out by themselves.
 DELETE FROM embeddb.worker WHERE heartbeat_at < clock_timestamp() - %(silent)s;
 
+-- name: targets
+-- The embeddings with what their statements are composed of. `name` NULL means all.
+SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.sources, v.dim, v.storage, v.state, v.fingerprint,
+       v.spec::text AS spec, y.oid::integer AS vector_oid, y.typarray::integer AS array_oid,
+       embeddb.match_sql(v.relation, v.keys, 't', 'k.key') AS match
+  FROM embeddb.embeddings v
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = v.relation AND a.attname = v."column"
+  JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+ WHERE %(name)s::text IS NULL OR v.id = embeddb.find(%(name)s)
+ ORDER BY v.name;
+
+-- name: session
+-- Settings under which a source has one text, and so one hash, in every worker's session.
+SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false),
+       set_config('intervalstyle', 'postgres', false), set_config('bytea_output', 'hex', false),
+       set_config('extra_float_digits', '1', false), set_config('jit', 'off', false);
+
 -- name: claim
--- Leases up to `limit` ready jobs of one embedding, oldest and most urgent first, but only as many as hold about
+-- Leases up to `jobs` ready jobs of one embedding, oldest and most urgent first, but only as many as hold about
 -- `rows` keys (the first is always taken). Counts the attempt. SKIP LOCKED lets workers pass each other; a lease that
 -- ran out makes a dead worker's job ready again. Nothing is claimed while the encoder is told to wait.
 WITH ready AS MATERIALIZED (
@@ -44,59 +61,58 @@ WITH ready AS MATERIALIZED (
       FROM embeddb.job j
      WHERE j.embedding = %(embedding)s AND j.not_before <= clock_timestamp()
        AND (j.lease_until IS NULL OR j.lease_until < clock_timestamp())
-       AND EXISTS (SELECT FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder
-                    WHERE e.id = %(embedding)s AND e.state = 'active'
-                      AND (c.wait_until IS NULL OR c.wait_until <= clock_timestamp()))
+       AND (SELECT e.state = 'active' AND (c.wait_until IS NULL OR c.wait_until <= clock_timestamp())
+              FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder WHERE e.id = %(embedding)s)
      ORDER BY j.priority, j.not_before
-     LIMIT %(limit)s
+     LIMIT %(jobs)s
        FOR UPDATE OF j SKIP LOCKED
 ), chosen AS (
-    SELECT id, sum(size) OVER (ORDER BY priority, not_before, id) - size AS before FROM ready
+    SELECT id, sum(size) OVER (ORDER BY priority, not_before, id) - size AS earlier FROM ready
 )
 UPDATE embeddb.job j
    SET lease_until = clock_timestamp() + %(lease)s, worker = %(worker)s, attempts = j.attempts + 1
   FROM chosen c
- WHERE j.id = c.id AND c.before < %(rows)s
-RETURNING j.id, j.keys, j.attempts, j.priority, j.enqueued_at;
+ WHERE j.id = c.id AND c.earlier < %(rows)s
+RETURNING j.id, ARRAY(SELECT k::text FROM jsonb_array_elements(j.keys) AS k) AS keys, j.attempts, j.priority,
+          j.enqueued_at;
 
 -- name: read
--- The present rows of the claimed keys: place in `keys`, the sources in order, and the hash of the sources. Keys
--- that return no row are gone from the table.
-SELECT k.place::integer, {sources}, {hash} AS hash
-  FROM jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place)
+-- The present rows of the claimed keys: the key's place, the hash of the sources, the sources in order. Keys that
+-- return no row are gone from the table.
+SELECT k.place::integer, {hash} AS hash, {sources}
+  FROM (SELECT key::jsonb, place FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS u (key, place)) AS k
   JOIN {table} AS t ON {match};
 
 -- name: write
 -- Vectors into their rows, as one set; returns the places that were written. Only rows whose sources still hash to
 -- what was encoded, and that no one else has locked: the others are left as they are, and their keys stay queued.
 WITH incoming AS (
-    SELECT i.place, k.key, i.hash, i.vector
-      FROM unnest(%(places)s::integer[], %(hashes)s::bigint[], %(vectors)s::{vectors}) AS i (place, hash, vector)
-      JOIN jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place) ON k.place = i.place
+    SELECT key::jsonb, hash, vector, place
+      FROM unnest(%(keys)s::text[], %(hashes)s::bigint[], %(vectors)s) WITH ORDINALITY AS u (key, hash, vector, place)
 ), held AS MATERIALIZED (
     SELECT k.place, k.vector, t.tableoid AS part, t.ctid AS spot
       FROM incoming AS k JOIN {table} AS t ON {match}
      WHERE {hash} = k.hash
        FOR NO KEY UPDATE OF t SKIP LOCKED
 )
-UPDATE {table} AS t SET {vector} = held.vector FROM held
+UPDATE {table} AS t SET {column} = held.vector FROM held
  WHERE t.ctid = held.spot AND t.tableoid = held.part
-RETURNING held.place;
+RETURNING held.place::integer;
 
 -- name: absent
 -- Which of these keys have no row any more: deleted, or their key was changed (which queued the row anew).
 SELECT k.place::integer
-  FROM jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place)
- WHERE k.place = ANY (%(places)s) AND NOT EXISTS (SELECT FROM {table} AS t WHERE {match});
+  FROM (SELECT key::jsonb, place FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS u (key, place)) AS k
+ WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {match});
 
 -- name: fail
 -- Records failures, once each row is held, so that a row that is being deleted leaves none behind; returns the
 -- places recorded. A row whose sources have changed since they were read has not failed yet: it stays queued.
 WITH incoming AS (
-    SELECT i.place, k.key, i.hash, i.step, i.error, i.attempts
-      FROM unnest(%(places)s::integer[], %(hashes)s::bigint[], %(steps)s::text[], %(errors)s::text[],
-                  %(attempts)s::integer[]) AS i (place, hash, step, error, attempts)
-      JOIN jsonb_array_elements(%(keys)s) WITH ORDINALITY AS k (key, place) ON k.place = i.place
+    SELECT key::jsonb, hash, step, error, attempts, place
+      FROM unnest(%(keys)s::text[], %(hashes)s::bigint[], %(steps)s::text[], %(errors)s::text[],
+                  %(attempts)s::integer[])
+           WITH ORDINALITY AS u (key, hash, step, error, attempts, place)
 ), held AS MATERIALIZED (
     SELECT k.* FROM incoming AS k JOIN {table} AS t ON {match}
      WHERE k.hash IS NULL OR {hash} = k.hash
@@ -107,12 +123,12 @@ WITH incoming AS (
     ON CONFLICT (embedding, key) DO UPDATE
        SET step = excluded.step, error = excluded.error, attempts = excluded.attempts, failed_at = now()
 )
-SELECT place FROM held;
+SELECT place::integer FROM held;
 
 -- name: recover
 -- Failures of rows that are well now.
 DELETE FROM embeddb.failure
- WHERE embedding = %(embedding)s AND key IN (SELECT jsonb_array_elements(%(keys)s));
+ WHERE embedding = %(embedding)s AND key = ANY (%(keys)s::text[]::jsonb[]);
 
 -- name: finish
 -- Jobs whose every key is settled. Only while this worker holds them: a lease that ran out may be someone else's now.
@@ -122,10 +138,10 @@ DELETE FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s;
 -- Jobs given back, each with the keys that are still to do and the seconds to wait. `uncount` takes the attempt
 -- back: stopping, waiting for a rate limit and finding a row locked are no attempts.
 UPDATE embeddb.job j
-   SET keys = r.keys, lease_until = NULL, worker = NULL,
+   SET keys = r.keys::jsonb, lease_until = NULL, worker = NULL,
        attempts = j.attempts - CASE WHEN r.uncount THEN 1 ELSE 0 END,
        not_before = CASE WHEN r.delay > 0 THEN clock_timestamp() + r.delay * interval '1 second' ELSE j.not_before END
-  FROM unnest(%(jobs)s::bigint[], %(remaining)s::jsonb[], %(delays)s::float8[], %(uncounts)s::boolean[])
+  FROM unnest(%(jobs)s::bigint[], %(remaining)s::text[], %(delays)s::float8[], %(uncounts)s::boolean[])
        AS r (id, keys, delay, uncount)
  WHERE j.id = r.id AND j.worker = %(worker)s;
 
@@ -160,7 +176,7 @@ SELECT extract(epoch FROM greatest(
 -- Failed rows get another chance: each failure becomes a job. NULL for `keys` means all of the embedding.
 WITH again AS (
     DELETE FROM embeddb.failure
-     WHERE embedding = %(embedding)s AND (%(keys)s::jsonb IS NULL OR key IN (SELECT jsonb_array_elements(%(keys)s)))
+     WHERE embedding = %(embedding)s AND (%(keys)s::text[] IS NULL OR key = ANY (%(keys)s::text[]::jsonb[]))
     RETURNING key
 )
 INSERT INTO embeddb.job (embedding, keys) SELECT %(embedding)s, jsonb_build_array(key) FROM again;
@@ -168,4 +184,4 @@ INSERT INTO embeddb.job (embedding, keys) SELECT %(embedding)s, jsonb_build_arra
 -- name: forget
 -- Failures that no one will mend: the rows keep what vector they have. Afterwards verify reports them.
 DELETE FROM embeddb.failure
- WHERE embedding = %(embedding)s AND (%(keys)s::jsonb IS NULL OR key IN (SELECT jsonb_array_elements(%(keys)s)));
+ WHERE embedding = %(embedding)s AND (%(keys)s::text[] IS NULL OR key = ANY (%(keys)s::text[]::jsonb[]));

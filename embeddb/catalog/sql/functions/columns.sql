@@ -29,14 +29,23 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                                FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END
 $$;
 
--- The condition that row `alias` has the key that the JSON expression `key` holds; the primary key's index serves it.
+-- The condition that row `alias` has the key that the JSON expression `key` holds. It uses the equality of the primary
+-- key's index, so that the index serves it whatever the type, and names every type by its schema.
 CREATE OR REPLACE FUNCTION embeddb.match_sql(relation regclass, keys name[], alias text, key text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(format('%s.%I = (%s %s)::%s', alias, k.name, key,
+    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) (%s %s)::%s', alias, k.name, n.nspname, o.oprname, key,
                              CASE WHEN cardinality(keys) = 1 THEN '#>> ''{}''' ELSE format('->> %s', k.place - 1) END,
                              format_type(a.atttypid, NULL)), ' AND ' ORDER BY k.place)
       FROM unnest(keys) WITH ORDINALITY AS k (name, place)
       JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
+      JOIN pg_index i ON i.indrelid = relation AND i.indisprimary
+     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) AS c (number, class)
+      JOIN pg_opclass p ON p.oid = c.class
+      JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amopmethod = p.opcmethod AND m.amopstrategy = 3
+                    AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
+      JOIN pg_operator o ON o.oid = m.amopopr
+      JOIN pg_namespace n ON n.oid = o.oprnamespace
+     WHERE c.number = a.attnum
 $$;
 
 -- Is every source of row `alias` NULL, or a short text of nothing but ASCII whitespace? What is blank in another way

@@ -1,0 +1,46 @@
+"""The queue's SQL and the functions over it: what a worker does to jobs, one transaction at a time."""
+
+from __future__ import annotations
+
+from embeddb.queue.batch import Done, Failed, Gone, Later, Outcome, Settled, settle
+from embeddb.queue.jobs import (
+    Job,
+    Row,
+    claim,
+    finish,
+    heartbeat,
+    idle_until,
+    leave,
+    prepare,
+    read,
+    register_worker,
+    release,
+    split,
+    wait,
+)
+from embeddb.queue.target import Target, targets
+
+__all__ = [
+    "Done",
+    "Failed",
+    "Gone",
+    "Job",
+    "Later",
+    "Outcome",
+    "Row",
+    "Settled",
+    "Target",
+    "claim",
+    "finish",
+    "heartbeat",
+    "idle_until",
+    "leave",
+    "prepare",
+    "read",
+    "register_worker",
+    "release",
+    "settle",
+    "split",
+    "targets",
+    "wait",
+]
