@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import hashlib
 import json
@@ -36,7 +37,7 @@ _KNOWN: Final[Mapping[str, int]] = {
     "text-embedding-ada-002": 1536,
 }
 _KEY_VARIABLE: Final = re.compile(r"([A-Z0-9]+_)*API_(KEY|TOKEN)")
-_LIKE_A_KEY: Final = re.compile(r"\b(sk|pk|key|Bearer)[-_ ][\w*.…-]{8,}")
+_LIKE_A_KEY: Final = re.compile(r"\b(sk-|pk-|Bearer )[\w*.…-]{6,}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -194,9 +195,10 @@ class OpenAI(Settings):
         import httpx
 
         # Waiting for one of the connections is no timeout: it is how the limit works.
-        return httpx.Client(
-            timeout=httpx.Timeout(self.timeout, pool=None), limits=httpx.Limits(max_connections=self.concurrency)
-        )
+        timeout = httpx.Timeout(self.timeout, pool=None)
+        client = httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=self.concurrency))
+        atexit.register(client.close)
+        return client
 
     def _api_key(self) -> str | None:
         variable = self.api_key_env or ("OPENAI_API_KEY" if self.base_url == _OPENAI_URL else None)
@@ -208,7 +210,7 @@ class OpenAI(Settings):
         return key
 
 
-_clients: Final[Memo[tuple[str, float, int, int], httpx.Client]] = Memo(size=16)
+_clients: Final[Memo[tuple[str, float, int, int], httpx.Client]] = Memo()
 
 
 def _next_wait(state: RetryCallState) -> float:

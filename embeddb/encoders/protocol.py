@@ -17,7 +17,10 @@ class Encoder(Protocol):
     """Turns sources of one modality into float32 vectors, and queries too.
 
     Constructing an encoder, and reading ``modality`` or ``config``, is cheap and loads no model; the model is
-    loaded once, at the first need. Every method may be called from several threads.
+    loaded once, at the first need. Every method may be called from several threads. Two encoders that compare
+    equal give equal vectors, and ``repr`` names the encoder in errors, so a frozen dataclass is a good start.
+
+    An encoder may also have ``inputs_per_call``, an int: how many inputs ``embed_documents`` hands over at a time.
     """
 
     @property

@@ -53,11 +53,12 @@ def find(model: str, revision: str | None) -> Path | None:
     if folder.is_dir():
         return folder
     if importlib.util.find_spec("huggingface_hub"):
-        cached = (_cached(repository, revision) for repository in _repositories(model))
-        folder = next((folder for folder in cached if folder and has_weights(folder)), folder)
-    if not folder.is_dir() and revision is None:
-        folder = next((packaged for name in _repositories(model) if (packaged := _packaged(name))), folder)
-    return folder if folder.is_dir() else None
+        for repository in _repositories(model):
+            cached = _cached(repository, revision)
+            if cached is not None and has_weights(cached):
+                return cached
+    packaged = (_packaged(repository) for repository in _repositories(model) if revision is None)
+    return next(filter(None, packaged), None)
 
 
 def download(model: str, revision: str | None, backend: str, *, only_configuration: bool = False) -> Path:
@@ -72,12 +73,8 @@ def download(model: str, revision: str | None, backend: str, *, only_configurati
             info = hub.HfApi().model_info(repository, revision=revision, timeout=10)
             files = [file.rfilename for file in info.siblings or ()]
             wanted = list(_CONFIGURATION) if only_configuration else list(_wanted(files, backend))
-            folder = hub.snapshot_download(
-                repository,
-                revision=info.sha if revision is None else revision,
-                cache_dir=_cache(),
-                allow_patterns=wanted,
-            )
+            # Not at info.sha: the cache then would not know it as the revision that is asked for next time.
+            folder = hub.snapshot_download(repository, revision=revision, cache_dir=_cache(), allow_patterns=wanted)
             return Path(folder)
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
             continue
@@ -139,13 +136,16 @@ def _pooled(settings: Mapping[str, Any]) -> int | None:
 def prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     """The prompts that come with the model, by name, and the name of the default one."""
     settings = _read_json(folder / "config_sentence_transformers.json")
-    return settings.get("prompts") or {}, settings.get("default_prompt_name")
+    known = {name: text or "" for name, text in (settings.get("prompts") or {}).items()}
+    return known, settings.get("default_prompt_name")
 
 
 def is_matryoshka(folder: Path) -> bool:
     """Whether the model's card or configuration says that its vectors may be cut short."""
     files = [folder / name for name in ("README.md", "config.json", "config_sentence_transformers.json")]
-    return any("matryoshka" in file.read_text("utf-8", "replace").lower() for file in files if file.is_file())
+    text = "\n".join(file.read_text("utf-8", "replace") for file in files if file.is_file())
+    # Every card that sentence-transformers writes has a link to its article on the subject.
+    return "matryoshka" in re.sub(r".*huggingface\.co/blog/matryoshka.*", "", text).lower()
 
 
 def digest(folder: Path, backend: str) -> str:
@@ -214,11 +214,16 @@ def _cache() -> str | None:
 
 def _cached(repository: str, revision: str | None) -> Path | None:
     hub = importlib.import_module("huggingface_hub")
-    errors = importlib.import_module("huggingface_hub.errors")
-    try:
-        return Path(hub.snapshot_download(repository, revision=revision, cache_dir=_cache(), local_files_only=True))
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError):
-        return None
+    for name in ("modules.json", "config.json"):
+        # Not snapshot_download: it refuses a snapshot that lacks files, needed or not.
+        try:
+            file = hub.try_to_load_from_cache(repository, name, cache_dir=_cache(), revision=revision)
+        except ValueError:
+            # No name of the hub's: the path of a folder that is not there.
+            return None
+        if isinstance(file, str):
+            return Path(file).parent
+    return None
 
 
 def _packaged(repository: str) -> Path | None:

@@ -85,45 +85,60 @@ class SentenceTransformer(Settings):
     def fingerprint(self) -> str:
         """Of the weights' and tokeniser's content and every setting that changes vectors; reads, does not load."""
         folder = self._folder()
-        known, default = sentence_files.prompts(folder)
-        query = _effective(self.query_prompt, self.query_prompt_name, ("query",), known, default)
-        document = _effective(
-            self.document_prompt, self.document_prompt_name, ("document", "passage", "corpus"), known, default
-        )
-        settings = [query, document, self.truncate_dim, self.normalize, self.backend]
+        settings = [*self._prompts(folder), self.truncate_dim, self.normalize, self.backend]
         parts = ["sentence-transformer", 1, sentence_files.digest(folder, self.backend), *settings]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def encode_documents(self, inputs: Sequence[str]) -> Vectors:
         """Vectors of shape (len(inputs), dim), float32."""
-        return self._encode(inputs, "encode_document", self.document_prompt, self.document_prompt_name)
+        return self._encode(inputs, "document")
 
     def encode_queries(self, inputs: Sequence[str]) -> Vectors:
         """The same with the prompt, or the tower, for queries."""
-        return self._encode(inputs, "encode_query", self.query_prompt, self.query_prompt_name)
+        return self._encode(inputs, "query")
 
-    def _encode(self, inputs: Sequence[str], method: str, prompt: str | None, prompt_name: str | None) -> Vectors:
+    def _encode(self, inputs: Sequence[str], role: Literal["query", "document"]) -> Vectors:
         if not inputs:
             return np.empty((0, self.dim), np.float32)
-        loaded = _prepared.get(self, self._prepare)
-        with loaded.turn:
-            # A model of several modalities takes a bare string that looks like a path or URL for media, and opens it.
-            texts = [{"text": text} for text in inputs] if loaded.is_multimodal else list(inputs)
-            vectors = getattr(loaded.model, method)(
+        ready = _ready.get(self, self._prepare)
+        model = ready.loaded.model
+        # A model of several modalities takes a bare string that looks like a path or URL for media, and opens it.
+        texts = [{"text": text} for text in inputs] if ready.loaded.is_multimodal else list(inputs)
+        with ready.loaded.turn:
+            vectors = (model.encode_query if role == "query" else model.encode_document)(
                 texts,
-                prompt=prompt,
-                prompt_name=prompt_name,
+                prompt=ready.query_prompt if role == "query" else ready.document_prompt,
                 batch_size=self.batch_size,
                 show_progress_bar=False,
-                convert_to_numpy=True,
             )
         vectors = np.asarray(vectors, np.float32)[:, : self.truncate_dim]
-        normalize = self.truncate_dim is not None if self.normalize is None else self.normalize
-        if normalize:
+        if self.truncate_dim is not None if self.normalize is None else self.normalize:
             # A zero vector stays one, and is refused by who asked for it.
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = np.divide(vectors, lengths, where=lengths > 0, out=np.zeros_like(vectors))
         return np.ascontiguousarray(vectors)
+
+    def _prompts(self, folder: Path) -> tuple[str, str]:
+        """What is put before queries and before documents: as given, by name, by the model's roles, or its default."""
+        known, default = sentence_files.prompts(folder)
+        for name in (self.query_prompt_name, self.document_prompt_name):
+            if name is not None and name not in known:
+                raise EncoderError(f"{self!r}: the model has no prompt {name!r}, only {', '.join(known) or 'none'}")
+
+        def chosen(text: str | None, name: str | None, *roles: str) -> str:
+            if text is not None:
+                return text
+            if name is not None:
+                return known[name]
+            # sentence-transformers writes empty prompts of its own for "query" and "document" into models that have
+            # none, so an empty one does not stand before a filled one of the same meaning.
+            here = [known[role] for role in roles if role in known]
+            return next(filter(None, here), "" if here else known.get(default or "", ""))
+
+        return (
+            chosen(self.query_prompt, self.query_prompt_name, "query"),
+            chosen(self.document_prompt, self.document_prompt_name, "document", "passage", "corpus"),
+        )
 
     def _folder(self, *, only_configuration: bool = False) -> Path:
         folder = sentence_files.find(self.model, self.revision)
@@ -145,17 +160,18 @@ class SentenceTransformer(Settings):
             )
         return self.truncate_dim or dim
 
-    def _prepare(self) -> _Loaded:
+    def _prepare(self) -> _Ready:
         """Once for these settings; the model itself may be there already for others."""
         loaded = self._load()
-        if self.dim == self.truncate_dim and not sentence_files.is_matryoshka(self._folder()):
+        folder = self._folder()
+        if self.dim == self.truncate_dim and not sentence_files.is_matryoshka(folder):
             warnings.warn(
                 f"{self!r}: nothing in this model says that it was trained to be cut short (Matryoshka), and others "
                 "lose neighbours by it: keep all dimensions with storage or index in half precision, or measure recall",
                 UserWarning,
                 stacklevel=2,
             )
-        return loaded
+        return _Ready(loaded, *self._prompts(folder))
 
     def _load(self) -> _Loaded:
         folder = self._folder()
@@ -170,8 +186,15 @@ class _Loaded:
     turn: AbstractContextManager[Any]
 
 
+@dataclass(frozen=True)
+class _Ready:
+    loaded: _Loaded
+    query_prompt: str
+    document_prompt: str
+
+
 _dims: Final[Memo[SentenceTransformer, int]] = Memo()
-_prepared: Final[Memo[SentenceTransformer, _Loaded]] = Memo()
+_ready: Final[Memo[SentenceTransformer, _Ready]] = Memo()
 _models: Final[Memo[tuple[str, Backend, str | None], _Loaded]] = Memo()
 _loading: Final = threading.Lock()
 
@@ -209,13 +232,3 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
         if had_bars:
             transformers_logging.enable_progress_bar()
-
-
-def _effective(
-    text: str | None, name: str | None, roles: tuple[str, ...], known: dict[str, str], default: str | None
-) -> str:
-    """The prompt that sentence-transformers will use: as given, by name, by role, or the model's default."""
-    if text is not None:
-        return text
-    chosen = name or next((role for role in roles if role in known), default)
-    return known.get(chosen, "") if chosen is not None else ""
