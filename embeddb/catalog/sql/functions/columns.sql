@@ -1,9 +1,12 @@
 -- What an embedding is made of, by today's names; and the pieces of SQL that are composed from them.
+--
+-- columns, name and find are SECURITY DEFINER so that views over them serve readers without a right on the tables of
+-- the catalog; they tell names alone, as pg_catalog does to everyone.
 
 -- The columns of an embedding as they are called now. The column list of its "key" trigger is the truth: it follows
 -- renames, and pg_dump writes it by name. Without that trigger, the names last seen.
 CREATE OR REPLACE FUNCTION embeddb.columns(embedding integer, OUT keys name[], OUT sources name[], OUT vector name)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e embeddb.embedding;
     names name[];
@@ -65,7 +68,7 @@ $$;
 
 -- What people call an embedding: table.column, with the schema where it was declared with one.
 CREATE OR REPLACE FUNCTION embeddb.name(embedding integer) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN e.spec ->> 'schema' IS NULL THEN '' ELSE n.nspname || '.' END || c.relname || '.'
            || (embeddb.columns(e.id)).vector
       FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -74,7 +77,7 @@ $$;
 
 -- The embedding of that name, with or without its schema. Of none or of several, an error that lists what there is.
 CREATE OR REPLACE FUNCTION embeddb.find(name text) RETURNS integer
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found integer[];
 BEGIN

@@ -1,0 +1,38 @@
+-- Who may do what. Run by the catalog's owner, who also owns the tables or may grant on them.
+--
+--   application   nothing here: rows it writes are queued by triggers that run as the catalog's owner
+--   worker        claims, reads sources, writes vectors; no DDL, no other column of any table
+--   reader        the views, and the functions they call; no table of the catalog
+
+-- Makes `role` a worker for every embedding there is now; call it again after a registration.
+CREATE OR REPLACE FUNCTION embeddb.grant_worker(role name) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    e record;
+BEGIN
+    PERFORM embeddb.grant_reader(role);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA embeddb TO %I', role);
+    EXECUTE format('GRANT INSERT, UPDATE, DELETE ON embeddb.job, embeddb.failure, embeddb.worker, embeddb.query_cache'
+                   ' TO %I', role);
+    EXECUTE format('GRANT UPDATE (wait_until, wait_reason, fingerprint) ON embeddb.encoder TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.key_sql(name[], text), embeddb.match_sql(regclass, name[], text, text),'
+                   ' embeddb.blank_sql(regclass, name[], text), embeddb.backfill(text, boolean), embeddb.sweep(integer),'
+                   ' embeddb.problems(integer) TO %I', role);
+    FOR e IN SELECT v.* FROM embeddb.embeddings v LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', e.schema, role);
+        EXECUTE format('GRANT SELECT (%s), UPDATE (%I) ON %s TO %I',
+                       embeddb.name_list_sql(embeddb.distinct_names(e.keys || e.sources || e."column")),
+                       e."column", e.relation, role);
+    END LOOP;
+END $$;
+
+-- Lets `role` see the views.
+CREATE OR REPLACE FUNCTION embeddb.grant_reader(role name) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA embeddb TO %I', role);
+    EXECUTE format('GRANT SELECT ON embeddb.embeddings, embeddb.coverage, embeddb.failures, embeddb.workers TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.columns(integer), embeddb.name(integer), embeddb.find(text),'
+                   ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer)'
+                   ' TO %I', role);
+END $$;
