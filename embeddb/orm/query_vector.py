@@ -21,8 +21,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstanceState
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, Label
-from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.sql.visitors import InternalTraversal, iterate
 
 from embeddb.encoders import embed_query
 from embeddb.errors import QueryError
@@ -104,21 +103,16 @@ class QueryHalfvec(_Query, HALFVEC):
     cache_ok = True
 
 
-class SearchVector(FunctionElement[Any]):
+class SearchVector(ColumnElement[Any]):
     """A query vector for a column with a declared index. Compiles to itself where there is no ordered LIMIT."""
 
-    inherit_cache = True
-    name = "search_vector"
+    __visit_name__ = "search_vector"
+    # One child, so that a statement's cache key is quickly made: this is on the path of every search.
+    _traverse_internals = (("vector", InternalTraversal.dp_clauseelement),)
 
     def __init__(self, vector: ColumnElement[Any]) -> None:
-        super().__init__(vector)
+        self.vector = vector
         self.type = vector.type
-
-    @property
-    def vector(self) -> ColumnElement[Any]:
-        """The expression that is compared: a bind, or a scalar subquery."""
-        (vector,) = self.clauses
-        return vector
 
 
 @compiles(SearchVector)

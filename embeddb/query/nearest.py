@@ -8,6 +8,7 @@ from sqlalchemy import Column, ColumnElement, Select, literal_column, select
 from sqlalchemy.orm import QueryableAttribute
 
 from embeddb.errors import QueryError
+from embeddb.orm.embedding_type import distance as measure
 from embeddb.orm.settings import settings_of
 
 
@@ -29,17 +30,18 @@ def nearest(
     Rows without a vector are left out. The result is an ordinary Select of the entity: add ``where``, ``join``,
     ``limit``. With a LIMIT the index serves it, and scans on until the LIMIT is filled, filters or not.
     """
-    if not hasattr(embedding, "type") or (settings := settings_of(embedding.type)) is None:
+    column = embedding.__clause_element__() if isinstance(embedding, QueryableAttribute) else embedding
+    settings = settings_of(getattr(column, "type", None))
+    if settings is None:
         raise QueryError(f"nearest takes a column made by embedding_column, such as Article.embedding, not {embedding!r}")
-    metric = settings.metric
-    measured: ColumnElement[float] = getattr(embedding, metric.comparator)(query)
+    measured = measure(column, settings, settings.metric, query)
     columns: list[ColumnElement[Any]] = []
     if distance:
         columns.append(measured.label("distance"))
     if score:
-        columns.append(metric.score(measured).label("score"))
-    order = _exactly(measured) if exact else measured
-    return select(_entity(embedding), *columns).where(embedding.is_not(None)).order_by(order)
+        columns.append(settings.metric.score(measured).label("score"))
+    statement = select(_entity(embedding), *columns).where(column.is_not(None))
+    return statement.order_by(_exactly(measured) if exact else measured)
 
 
 def _exactly(distance: ColumnElement[float]) -> ColumnElement[float]:
