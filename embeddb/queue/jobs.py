@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from psycopg import Connection
@@ -50,14 +50,16 @@ def prepare(connection: Connection[Any]) -> None:
 
 def register_worker(connection: Connection[Any]) -> int:
     """A new row in ``embeddb.worker`` for this process; its id."""
-    cursor = connection.cursor(row_factory=scalar_row)
-    cursor.execute(
-        QUERIES["register_worker"],
-        {"host": socket.gethostname(), "pid": os.getpid(), "version": version("embeddb")},
-    )
-    worker: int | None = cursor.fetchone()
-    assert worker is not None
-    return worker
+    parameters = {"host": socket.gethostname(), "pid": os.getpid(), "version": _version()}
+    [worker] = connection.cursor(row_factory=scalar_row).execute(QUERIES["register_worker"], parameters)
+    return int(worker)
+
+
+def _version() -> str:
+    try:
+        return version("embeddb")
+    except PackageNotFoundError:
+        return "source"
 
 
 def heartbeat(
@@ -108,7 +110,7 @@ def claim(connection: Connection[Any], target: Target, worker: int, *, rows: int
 def read(connection: Connection[Any], target: Target, keys: Sequence[str]) -> list[Row]:
     """The rows of these keys that are there. A key without a row is gone: report it as ``Gone``."""
     cursor = connection.execute(target.statement("read"), {"keys": list(keys)})
-    return [Row(keys[place - 1], tuple(values), hash) for place, hash, *values in cursor]
+    return [Row(keys[place - 1], tuple(values), digest) for place, digest, *values in cursor]
 
 
 def finish(connection: Connection[Any], worker: int, jobs: Sequence[int]) -> None:

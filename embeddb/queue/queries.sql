@@ -37,12 +37,14 @@ DELETE FROM embeddb.worker WHERE heartbeat_at < clock_timestamp() - %(silent)s;
 
 -- name: targets
 -- The embeddings with what their statements are composed of. `name` NULL means all.
-SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.sources, v.dim, v.storage, v.state, v.fingerprint,
-       v.spec::text AS spec, y.oid::integer AS vector_oid, y.typarray::integer AS array_oid,
+SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.key_types, v.sources, v.dim, v.storage, v.state,
+       v.fingerprint, v.spec::text AS spec, y.oid::bigint AS vector_oid, y.typarray::bigint AS array_oid,
+       n.nspname AS type_schema,
        embeddb.match_sql(v.relation, v.keys, 't', 'k.key') AS match
   FROM embeddb.embeddings v
   JOIN pg_catalog.pg_attribute a ON a.attrelid = v.relation AND a.attname = v."column"
   JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+  JOIN pg_catalog.pg_namespace n ON n.oid = y.typnamespace
  WHERE %(name)s::text IS NULL OR v.id = embeddb.find(%(name)s)
  ORDER BY v.name;
 
@@ -185,3 +187,34 @@ INSERT INTO embeddb.job (embedding, keys) SELECT %(embedding)s, jsonb_build_arra
 -- Failures that no one will mend: the rows keep what vector they have. Afterwards verify reports them.
 DELETE FROM embeddb.failure
  WHERE embedding = %(embedding)s AND (%(keys)s::text[] IS NULL OR key = ANY (%(keys)s::text[]::jsonb[]));
+
+-- name: page
+-- The next keys of a table in the order of its primary key, after the key `after` (NULL: from the start).
+SELECT {key}::text FROM {table} AS t
+ WHERE %(after)s::text IS NULL OR ({keys}) > (SELECT {after} FROM (SELECT %(after)s::jsonb AS key) AS k)
+ ORDER BY {keys}
+ LIMIT %(limit)s;
+
+-- name: sample
+-- So many keys at random.
+SELECT {key}::text FROM {table} AS t ORDER BY random() LIMIT %(limit)s;
+
+-- name: inspect
+-- Rows as they stand, each with whether something is pending for it, in one statement and so in one snapshot: a vector
+-- that is stale here with nothing pending here breaks the promise, whatever happens meanwhile.
+WITH pending AS MATERIALIZED (
+    SELECT f.key FROM embeddb.failure f WHERE f.embedding = %(embedding)s
+    UNION SELECT jsonb_array_elements(j.keys) FROM embeddb.job j WHERE j.embedding = %(embedding)s
+)
+SELECT k.key::text, {send} AS vector, EXISTS (SELECT FROM pending p WHERE p.key = k.key) AS pending, {sources}
+  FROM (SELECT u::jsonb AS key FROM unnest(%(keys)s::text[]) AS u) AS k
+  JOIN {table} AS t ON {match};
+
+-- name: orphans
+-- Failures whose row is gone. (A job without its row is no orphan: claiming it drops it.)
+SELECT k.key::text FROM embeddb.failure AS k
+ WHERE k.embedding = %(embedding)s AND NOT EXISTS (SELECT FROM {table} AS t WHERE {match});
+
+-- name: problems
+-- What stands between an embedding and its promise: triggers missing, disabled, or passed by.
+SELECT embeddb.problems(%(embedding)s);

@@ -30,6 +30,7 @@ class Target:
     table: str
     column: str
     keys: tuple[str, ...]
+    key_types: tuple[str, ...]
     sources: tuple[str, ...]
     dim: int
     storage: Storage
@@ -38,13 +39,15 @@ class Target:
     spec: EmbeddingSpec
     vector_oid: int
     array_oid: int
+    type_schema: str
     match: str
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Self:
         """The target of a row of the block ``targets``."""
         spec = EmbeddingSpec.from_json(row["spec"])
-        return cls(**{**row, "keys": tuple(row["keys"]), "sources": tuple(row["sources"]), "spec": spec})
+        lists = {name: tuple(row[name]) for name in ("keys", "key_types", "sources")}
+        return cls(**{**row, **lists, "spec": spec})
 
     @property
     def qualified(self) -> sql.Identifier:
@@ -53,14 +56,28 @@ class Target:
 
     def statement(self, block: str) -> sql.Composed:
         """A block of ``queries.sql`` with this embedding's identifiers."""
+        keys, sources, vector = _columns(self.keys), _columns(self.sources), sql.Identifier("t", self.column)
         return sql.SQL(QUERIES[block]).format(
             table=self.qualified,
             column=sql.Identifier(self.column),
-            sources=_columns(self.sources),
+            keys=keys,
+            key=sql.SQL("to_jsonb({})" if len(self.keys) == 1 else "jsonb_build_array({})").format(keys),
+            after=sql.SQL(", ").join(self._key_parts()),
+            sources=sources,
             # The text of the row of sources: every type has one. Not cryptographic: it tells changes, not forgeries.
-            hash=sql.SQL("hashtextextended(ROW({})::text, 0)").format(_columns(self.sources)),
+            hash=sql.SQL("hashtextextended(ROW({})::text, 0)").format(sources),
+            send=sql.SQL("{}({})").format(sql.Identifier(self.type_schema, f"{self.storage}_send"), vector),
             match=sql.SQL(self.match),
         )
+
+    def _key_parts(self) -> list[sql.Composed]:
+        # The types come from format_type, which quotes what needs quoting.
+        if len(self.keys) == 1:
+            return [sql.SQL("(k.key #>> '{{}}')::{}").format(sql.SQL(self.key_types[0]))]
+        return [
+            sql.SQL("(k.key ->> {})::{}").format(sql.Literal(place), sql.SQL(type_))
+            for place, type_ in enumerate(self.key_types)
+        ]
 
 
 def _columns(names: Sequence[str]) -> sql.Composed:

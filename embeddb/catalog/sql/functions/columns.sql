@@ -53,11 +53,12 @@ $$;
 
 -- Is every source of row `alias` NULL, or a short text of nothing but ASCII whitespace? What is blank in another way
 -- counts as text here: it gets a job, and the worker, who knows all of Unicode's blanks, leaves the vector NULL.
--- octet_length does not fetch a long value.
+-- octet_length does not fetch a long value. Of other types only NULL is blank: no cast of the table's owner is to run
+-- with the rights of the catalog's.
 CREATE OR REPLACE FUNCTION embeddb.blank_sql(relation regclass, sources name[], alias text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT '(' || string_agg(
-               CASE WHEN y.typcategory = 'S' AND a.attgenerated <> 'v'
+               CASE WHEN coalesce(nullif(y.typbasetype, 0), y.oid) = ANY ('{text,varchar,bpchar}'::regtype[])
                     THEN format('(%1$s.%2$I IS NULL OR octet_length(%1$s.%2$I::text) <= 64 '
                                 'AND btrim(%1$s.%2$I::text, E'' \t\n\r\f\v'') = '''')', alias, s.name)
                     ELSE format('%s.%I IS NULL', alias, s.name) END, ' AND ' ORDER BY s.place) || ')'

@@ -315,12 +315,15 @@ BEGIN
         RETURN NEXT 'its table is gone: call embeddb.unregister';
         RETURN;
     END IF;
-    -- Triggers keep their names when a column is renamed: count them by function, not by name.
+    -- Triggers keep their names when a column is renamed: count them by function, not by name. Of partitions only the
+    -- statement triggers could be missing; without them the workers clear up.
     RETURN QUERY
     SELECT format('%s of %s triggers on %s are missing or disabled: call embeddb.refresh',
                   sum(greatest(w.wanted - coalesce(h.found, 0), 0)), sum(w.wanted), w.relation)
       FROM (SELECT x.relation, x.function, count(*) AS wanted
-              FROM embeddb.wanted_triggers(embedding) x GROUP BY 1, 2) AS w
+              FROM embeddb.wanted_triggers(embedding) x
+             WHERE x.relation = target OR (SELECT c.relkind FROM pg_class c WHERE c.oid = target) = 'r'
+             GROUP BY 1, 2) AS w
       LEFT JOIN (SELECT t.tgrelid, t.tgfoid, count(*) AS found FROM pg_trigger t
                   WHERE t.tgenabled IN ('O', 'A') GROUP BY 1, 2) AS h
         ON h.tgrelid = w.relation AND h.tgfoid = to_regprocedure(format('embeddb.on_%s_%s()', w.function, embedding))
