@@ -1,1 +1,62 @@
-"""Embeddings for SQLAlchemy models, inside Postgres."""
+"""Embeddings for SQLAlchemy models: declared once, embedded on insert by anyone, searched inside Postgres.
+
+Importing this package imports nothing else: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from embeddb.local import LocalPostgres
+    from embeddb.orm.declaration import Declaration, declared, embedding_column
+    from embeddb.orm.hooks import install, uninstall
+    from embeddb.orm.mode import embedding_mode
+    from embeddb.orm.types import HALFVEC, VECTOR
+    from embeddb.query.nearest import nearest
+    from embeddb.spec import HNSW, EmbeddingSpec, IVFFlat
+    from embeddb.vectors.wire import Vector
+
+__version__: Final = "0.1.0"
+
+_MODULES: Final = {
+    "embeddb.local": ("LocalPostgres",),
+    "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
+    "embeddb.orm.hooks": ("install", "uninstall"),
+    "embeddb.orm.mode": ("embedding_mode",),
+    "embeddb.orm.types": ("HALFVEC", "VECTOR"),
+    "embeddb.query.nearest": ("nearest",),
+    "embeddb.spec": ("HNSW", "EmbeddingSpec", "IVFFlat"),
+    "embeddb.vectors.wire": ("Vector",),
+}
+_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "HALFVEC",
+    "HNSW",
+    "VECTOR",
+    "Declaration",
+    "EmbeddingSpec",
+    "IVFFlat",
+    "LocalPostgres",
+    "Vector",
+    "declared",
+    "embedding_column",
+    "embedding_mode",
+    "install",
+    "nearest",
+    "uninstall",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'embeddb' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

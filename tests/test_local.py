@@ -1,0 +1,162 @@
+"""The embedded Postgres: shared by processes, left by no process, and clear about what it cannot do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from embeddb.errors import LocalServerError
+from embeddb.local import LocalPostgres
+
+OPEN = """
+import sys, time
+from embeddb.local import LocalPostgres
+import psycopg
+with LocalPostgres(sys.argv[1]) as server:
+    with psycopg.connect(server.dsn) as connection:
+        print(connection.execute("SELECT '[1,2]'::vector <-> '[1,1]'").fetchone()[0], flush=True)
+    sys.stdin.read()
+"""
+
+
+def servers(folder: Path) -> list[psutil.Process]:
+    """Running server processes of a data folder."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "postgres" and str(folder) in (process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def opener(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", OPEN, str(folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+
+
+@pytest.mark.parametrize("version", [16, 18])
+def test_a_folder_in_a_server_out(tmp_path: Path, version: int) -> None:
+    folder = tmp_path / "data"
+    with LocalPostgres(folder, version=version) as server:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            assert connection.info.server_version // 10000 == version
+            connection.execute("CREATE TABLE kept (e vector(2))")
+            connection.execute("INSERT INTO kept VALUES ('[1,2]')")
+        with LocalPostgres(folder) as again:
+            assert again.dsn == server.dsn
+        assert server.url.startswith("postgresql+psycopg://")
+        assert (server.programs / "psql").exists()
+        assert len(servers(folder)) == 1
+    assert servers(folder) == []
+    with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1,)
+        other = 34 - version
+        with pytest.raises(LocalServerError, match=f"Postgres {version}, not {other}"):
+            LocalPostgres(folder, version=other)
+
+
+def test_a_temporary_folder_goes() -> None:
+    server = LocalPostgres()
+    folder = server.folder
+    assert servers(folder)
+    server.stop()
+    server.stop()
+    assert not folder.exists()
+    assert servers(folder) == []
+
+
+def test_two_processes_race_and_share(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first, second = opener(folder), opener(folder)
+    for process in (first, second):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1.0\n", process.communicate()[1]
+    assert len(servers(folder)) == 1
+    assert first.communicate("")[1] == ""
+    assert len(servers(folder)) == 1
+    assert second.communicate("")[1] == ""
+    assert servers(folder) == []
+
+
+def test_a_killed_process_is_not_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    killed, survivor = opener(folder), opener(folder)
+    for process in (killed, survivor):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1.0\n"
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert len(servers(folder)) == 1
+    survivor.communicate("")
+    assert servers(folder) == []
+
+
+def test_exit_without_stop(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    code = "import sys; from embeddb.local import LocalPostgres; LocalPostgres(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, timeout=60)
+    assert servers(folder) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user; else every test here runs as one")
+def test_an_ordinary_user(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o711)
+    nobody = 65534
+    os.chown(folder, nobody, nobody)
+    packages = os.pathsep.join(path for path in sys.path if path)
+    ran = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder)],
+        input="", text=True, capture_output=True, user=nobody, group=nobody, cwd="/", timeout=60,
+        env={"PYTHONPATH": packages, "HOME": str(folder.parent), "PATH": os.environ["PATH"]},
+    )  # fmt: skip
+    if "Permission denied" in ran.stderr and "LocalServerError" not in ran.stderr:
+        pytest.skip("this interpreter lies where other users may not read")
+    assert (ran.stdout, ran.stderr) == ("1.0\n", "")
+    assert servers(folder) == []
+
+
+def test_refusals(tmp_path: Path) -> None:
+    a_file = tmp_path / "file"
+    a_file.write_text("")
+    with pytest.raises(LocalServerError, match="is a file"):
+        LocalPostgres(a_file)
+    with pytest.raises(LocalServerError, match="no embedded Postgres 9"):
+        LocalPostgres(tmp_path / "data", version=9)
+    with pytest.raises(LocalServerError, match="something else"):
+        LocalPostgres(tmp_path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "PG_VERSION").write_text("18\n")
+    with pytest.raises(LocalServerError, match="did not start"):
+        LocalPostgres(broken)
+
+
+def test_a_crashed_server_is_started_again(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = opener(folder)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "1.0\n"
+    (server,) = servers(folder)
+    server.kill()
+    deadline = time.monotonic() + 20
+    while servers(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    with LocalPostgres(folder) as again, psycopg.connect(again.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    first.communicate("")
+    assert servers(folder) == []
