@@ -118,6 +118,8 @@ def _checked(encoder: Any) -> Encoder:
     ]
     if isinstance(encoder, type):
         raise EncoderError(f"{encoder.__name__} is a class: give an encoder, {encoder.__name__}(…)")
+    if type(encoder).__hash__ is None:
+        raise EncoderError(f"{encoder!r} cannot be a key: make its class @dataclass(frozen=True), or give it __hash__")
     if missing:
         raise EncoderError(f"{encoder!r} is no encoder: it has no {', '.join(missing)}")
     return cast(Encoder, encoder)

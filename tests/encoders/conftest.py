@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ from embeddb.encoders import clear_query_cache
 
 
 @pytest.fixture(autouse=True)
-def _no_queries_kept() -> Iterator[None]:
+def _no_queries_kept() -> None:
     clear_query_cache()
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def serve(answer: Callable[[Request], Response]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def _handle(self) -> None:
+        def handle_request(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             response = answer(Request(self.command, self.path, headers, body))
@@ -42,9 +42,10 @@ def serve(answer: Callable[[Request], Response]) -> Iterator[str]:
             if self.command != "HEAD":
                 self.wfile.write(response.body)
 
-        do_GET = do_POST = do_HEAD = _handle
+        def log_message(self, *_: object) -> None: ...
 
-        def log_message(self, format: str, *args: object) -> None: ...
+    for method in ("GET", "POST", "HEAD"):
+        setattr(Handler, f"do_{method}", Handler.handle_request)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_what_is_no_encoder() -> None:
         resolve(Hashing)  # type: ignore[arg-type]
 
 
+def test_what_cannot_be_a_key() -> None:
+    @dataclass
+    class Mutable(Stub):
+        size: int = 3
+
+    with pytest.raises(EncoderError, match=r"frozen=True"):
+        resolve(Mutable())
+
+
 def test_asking_what_it_is_loads_nothing() -> None:
     class Heavy(Stub):
         @property
@@ -101,7 +111,8 @@ def test_entry_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[embeddb.encoders]\nplugged = embeddb_test_plugin:make\nbroken = embeddb_test_nowhere:make\nhashing = os:system\n"
+        "[embeddb.encoders]\n"
+        "plugged = embeddb_test_plugin:make\nbroken = embeddb_test_nowhere:make\nhashing = os:system\n"
     )
     (tmp_path / "embeddb_test_plugin.py").write_text(
         "from embeddb.encoders import Hashing\ndef make(dim=5): return Hashing(dim)\n"
@@ -118,7 +129,8 @@ def test_importing_and_naming_encoders_loads_no_model_library() -> None:
     code = (
         "import sys; from embeddb.encoders import OpenAI, SentenceTransformer, resolve\n"
         "resolve('all-MiniLM-L6-v2').config; OpenAI('text-embedding-3-small').fingerprint; resolve('hashing').dim\n"
-        "print({'torch', 'transformers', 'sentence_transformers', 'httpx', 'tenacity', 'sqlalchemy'} & set(sys.modules))"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'httpx', 'tenacity', 'sqlalchemy'}\n"
+        "print(heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -44,7 +44,7 @@ class Hub:
                 if request.method == "GET":
                     self.served.append(file)
                 content = (folder / file).read_bytes()
-                etag = f'"{hashlib.sha1(content).hexdigest()}"'
+                etag = f'"{hashlib.sha256(content).hexdigest()}"'
                 return Response(body=content, headers={"etag": etag, "x-repo-commit": COMMIT})
         return Response(404, headers={"x-error-code": "RepoNotFound"})
 
@@ -55,7 +55,7 @@ def _json(value: Any) -> Response:
 
 def _described(folder: Path, file: str) -> dict[str, Any]:
     content = (folder / file).read_bytes()
-    return {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+    return {"type": "file", "path": file, "size": len(content), "oid": hashlib.sha256(content).hexdigest()}
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,8 @@ class TestMiniLM:
     def test_asks_neither_the_hub_nor_torch_what_it_is(self, tmp_path: Path) -> None:
         code = (
             "import sys; from embeddb.encoders import SentenceTransformer\n"
-            "one, two = SentenceTransformer('all-MiniLM-L6-v2'), SentenceTransformer('sentence-transformers/all-MiniLM-L6-v2')\n"
+            "one = SentenceTransformer('all-MiniLM-L6-v2')\n"
+            "two = SentenceTransformer('sentence-transformers/all-MiniLM-L6-v2')\n"
             "assert one.dim == two.dim == 384 and one.fingerprint == two.fingerprint\n"
             "assert SentenceTransformer('all-MiniLM-L6-v2', truncate_dim=64).dim == 64\n"
             "print(one.fingerprint, 'torch' in sys.modules)"
@@ -243,12 +244,12 @@ def test_threads_share_one_loaded_model(models: Path, tmp_path: Path, monkeypatc
 
     loads: list[str] = []
 
-    class Counting(sentence_transformers.SentenceTransformer):
-        def __init__(self, name: str, **options: Any) -> None:
-            loads.append(name)
-            super().__init__(name, **options)
+    def load(name: str, **options: Any) -> Any:
+        loads.append(name)
+        return bare(name, **options)
 
-    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", Counting)
+    bare: Any = sentence_transformers.SentenceTransformer
+    monkeypatch.setattr(sentence_transformers, "SentenceTransformer", load)
     folder = shutil.copytree(models / "mean", tmp_path / "shared")
     texts = [f"the {word} sat on {other}" for word in tiny_models.WORDS for other in tiny_models.WORDS[8:]]
 
