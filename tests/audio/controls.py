@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from embeddb.encoders.speaker.deep_speaker import embed_sounds, hear
 from embeddb.encoders.speaker.filterbanks import log_filterbanks, pad
 from embeddb.encoders.speaker.rescnn import ResCNN, Shape
-from embeddb.sources.audio import Waveform
 from embeddb.train.augmentation import Augmentation
 from embeddb.verification import equal_error_rate, pair_scores
+from embeddb.waveform import Waveform
 
 Vectors = NDArray[np.float32]
 NOISY = Augmentation(noise_db=(10.0, 20.0))

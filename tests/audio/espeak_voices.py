@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddb.sources.audio import Waveform, resample
+from embeddb.waveform import Waveform, resample
 
 Samples = NDArray[np.float32]
 
@@ -39,12 +39,12 @@ ALIKE: Final = (
     ("Andy", "AnxiousAndy"),
 )
 
-WORDS: Final = (
+TEXT: Final = (
     "seven small boats drifted past the old harbour wall while grey gulls circled over quiet water every winter "
     "morning brings fresh bread warm coffee and long letters from distant friends who travel north by train through "
     "green valleys under heavy clouds nobody knows why the painter chose such bright orange for her kitchen door but "
     "visitors often stop to admire it before walking on toward market square where children chase pigeons"
-).split()
+)
 
 
 @lru_cache(maxsize=1)
@@ -100,5 +100,5 @@ def utterances(names: Sequence[str], each: int, seed: int) -> Iterator[tuple[Wav
     rng = np.random.default_rng(seed)
     for name in names:
         for _ in range(each):
-            text = " ".join(rng.choice(WORDS, 5))
+            text = " ".join(rng.choice(TEXT.split(), 5))
             yield say(text, name, pitch=int(rng.integers(40, 61)), rate=int(rng.integers(150, 201))), name

@@ -23,8 +23,6 @@ HOP: Final = 160  # 10 ms
 # Wider than the window, or the lowest of 64 banks would fall between two bins of the spectrum.
 FFT: Final = 1024
 FLOOR: Final = 1e-5
-# A bank that never changes (above the band of a telephone, say) must not have its rounding errors blown up.
-LEAST_DEVIATION: Final = 0.1
 
 
 def pad(sounds: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
@@ -56,13 +54,16 @@ def log_filterbanks(sounds: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normalise(banks: Tensor, frames: Tensor) -> Tensor:
-    """Zero mean and unit variance of each bank over the utterance's own frames; zeros beyond them."""
+    """Zero mean and unit variance over all banks of the utterance's own frames; zeros beyond them.
+
+    One mean for all banks, not one each: the shape of the mean spectrum is a good part of what makes a voice.
+    """
     mask = valid(frames, banks.shape[1])[:, :, None]
-    count = frames[:, None, None]
-    mean = (banks * mask).sum(1, keepdim=True) / count
+    count = (frames * banks.shape[2])[:, None, None]
+    mean = (banks * mask).sum((1, 2), keepdim=True) / count
     centred = (banks - mean) * mask
-    deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    normalised: Tensor = centred / deviation.clamp_min(LEAST_DEVIATION)
+    deviation = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
+    normalised: Tensor = centred / deviation.clamp_min(1e-3)
     return normalised
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from embeddb.encoders.protocol import Vectors
 from embeddb.encoders.speaker.filterbanks import RATE
 from embeddb.errors import EncoderError, SourceError
-from embeddb.sources.audio import Waveform, check, resample, windows
+from embeddb.waveform import Waveform, check, resample, windows
 
 Samples = NDArray[np.float32]
 
