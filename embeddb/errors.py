@@ -35,6 +35,10 @@ class SourceError(EmbeddbError, ValueError):
     """A source (text, file, history) cannot be read."""
 
 
+class LoadError(EmbeddbError, ValueError):
+    """Rows cannot be loaded: a value is missing, or is not what its column takes."""
+
+
 class EncoderError(EmbeddbError):
     """An encoder failed.
 

@@ -7,17 +7,31 @@ decimal digits. What a parameter becomes is the driver's matter: see ``embeddb.o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 from sqlalchemy import BindParameter, ClauseElement, ColumnElement, Dialect, func
 from sqlalchemy.dialects.postgresql.base import ischema_names
+from sqlalchemy.exc import DontWrapMixin
 from sqlalchemy.types import UserDefinedType
 
+from embeddb.errors import EmbeddbError
 from embeddb.metrics import Metric, Storage
 from embeddb.orm.comparator import VectorComparator
 from embeddb.orm.driver import Received, driver_of
 from embeddb.vectors import Vector, as_vector, check_vector, from_text, unpack
+
+
+@cache
+def _unwrapped_kind(kind: Any) -> Any:
+    return type(kind.__name__, (kind, DontWrapMixin), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def _unwrapped(error: EmbeddbError) -> EmbeddbError:
+    """The same error, marked so that SQLAlchemy does not make a StatementError of it."""
+    error.__class__ = _unwrapped_kind(type(error))
+    return error
 
 
 class VectorType(UserDefinedType[Vector]):
@@ -76,7 +90,16 @@ class VectorType(UserDefinedType[Vector]):
         driver = driver_of(dialect)
         driver.prepare(dialect)
         coerce, send = self.coerce, driver.sender(self.storage)
-        return lambda value: None if value is None else send(coerce(value))
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            try:
+                return send(coerce(value))
+            except EmbeddbError as error:
+                raise _unwrapped(error) from None
+
+        return process
 
     def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
         """The function from a value to an SQL literal."""
