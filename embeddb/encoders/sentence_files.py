@@ -41,7 +41,7 @@ _INCIDENTAL: Final = {
     "tokenizer_file",
     "special_tokens_map_file",
 }
-_SETTINGS_FILES: Final = ("config.json", "sentence_*_config.json", "tokenizer_config.json", "*processor_config.json")
+_SETTINGS_FILES: Final = ("config.json", "*_config.json")
 _SLOW_TOKENIZER: Final = ("vocab.*", "merges.txt", "*.model", "*.spm", "added_tokens.json", "special_tokens_map.json")
 
 _digests: Final[Memo[tuple[Path, int, int], str]] = Memo()
@@ -76,6 +76,10 @@ def download(model: str, revision: str | None, backend: str, *, only_configurati
             # Not at info.sha: the cache then would not know it as the revision that is asked for next time.
             folder = hub.snapshot_download(repository, revision=revision, cache_dir=_cache(), allow_patterns=wanted)
             return Path(folder)
+        except errors.GatedRepoError as error:
+            raise EncoderNotFound(
+                f"model {model!r} is on the hub, and you may not read it: accept its terms there and `hf auth login`"
+            ) from error
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError):
             continue
         except errors.OfflineModeIsEnabled:
@@ -155,7 +159,8 @@ def digest(folder: Path, backend: str) -> str:
         total.update(f"module {name}\n".encode())
         for file in sorted(_files(part, *_SETTINGS_FILES)):
             kept = {key: value for key, value in _read_json(file).items() if key not in _INCIDENTAL}
-            total.update(f"{file.name} {json.dumps(kept, sort_keys=True)}\n".encode())
+            if kept:
+                total.update(f"{file.name} {json.dumps(kept, sort_keys=True)}\n".encode())
         for file in sorted([*_weights(part, backend), *_tokenizer(part)]):
             total.update(f"{file.name} {_file_digest(file)}\n".encode())
     return total.hexdigest()
@@ -195,7 +200,14 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     if not file.is_file():
         return [("Transformer", folder)]
     listed: Sequence[Mapping[str, str]] = json.loads(file.read_text("utf-8"))
-    return [(module["type"].rpartition(".")[2], folder / module["path"]) for module in listed]
+    modules = []
+    for module in listed:
+        part = folder / module["path"]
+        # A router holds modules of its own: towers for queries and for documents.
+        routed = _read_json(part / "router_config.json").get("types", {})
+        for kind, place in [(module["type"], part), *((kind, part / name) for name, kind in routed.items())]:
+            modules.append((kind.rpartition(".")[2], place))
+    return modules
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -164,7 +164,8 @@ class SentenceTransformer(Settings):
         """Once for these settings; the model itself may be there already for others."""
         loaded = self._load()
         folder = self._folder()
-        if self.dim == self.truncate_dim and not sentence_files.is_matryoshka(folder):
+        whole = sentence_files.dimensions(folder) or loaded.model.get_embedding_dimension() or 0
+        if self.truncate_dim is not None and self.truncate_dim < whole and not sentence_files.is_matryoshka(folder):
             warnings.warn(
                 f"{self!r}: nothing in this model says that it was trained to be cut short (Matryoshka), and others "
                 "lose neighbours by it: keep all dimensions with storage or index in half precision, or measure recall",

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tiny_models
 
 from embeddb.encoders import clear_query_cache
+from tests.encoders import tiny_models
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoder_stubs import Stub, letters
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embeddb.encoders import Encoder, Hashing, Vectors, clear_query_cache, embed_documents, embed_query
 from embeddb.errors import EncoderError, NoEmbedding, RateLimited
+from tests.encoders.encoder_stubs import Stub, letters
 
 
 @given(st.lists(st.text(max_size=20), max_size=30), st.integers(1, 10))

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoder_stubs import letters
-from http_stub import Request, Response, serve
 
 from embeddb.encoders import OpenAI, embed_documents, embed_query, from_config
 from embeddb.errors import EncoderError, MissingExtra, RateLimited, TransientEncoderError
+from tests.encoders.encoder_stubs import letters
+from tests.encoders.http_stub import Request, Response, serve
 
 pytest.importorskip("httpx", reason="needs the extra embeddb[remote]")
 pytest.importorskip("tenacity", reason="needs the extra embeddb[remote]")

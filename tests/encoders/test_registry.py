@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from encoder_stubs import Stub
 
 from embeddb.encoders import Hashing, OpenAI, SentenceTransformer, from_config, resolve
 from embeddb.encoders.registry import BUILT_IN
 from embeddb.errors import EncoderError, EncoderNotFound
+from tests.encoders.encoder_stubs import Stub
 
 
 def test_an_object_is_itself() -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_models
-from http_stub import Request, Response, serve
 
 from embeddb.encoders import SentenceTransformer, sentence_files
+from tests.encoders import tiny_models
+from tests.encoders.http_stub import Request, Response, serve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_models
 
 from embeddb.encoders import SentenceTransformer, Vectors, embed_documents, from_config, sentence_files
 from embeddb.errors import EncoderError, EncoderNotFound, MissingExtra
+from tests.encoders import tiny_models
 
 MINILM = SentenceTransformer("all-MiniLM-L6-v2", device="cpu")
 STS = Path(__file__).parents[3] / "shared" / "data" / "sts" / "sts-dev.csv"
@@ -127,6 +127,18 @@ def test_an_architecture_that_the_files_do_not_tell_is_loaded(models: Path, tmp_
     assert SentenceTransformer(str(folder)).dim == 32
 
 
+def test_two_towers(models: Path, tmp_path: Path) -> None:
+    tiny_models.save_two_towers(tmp_path / "towers", models / "bert")
+    encoder, bare = SentenceTransformer(str(tmp_path / "towers")), raw(tmp_path / "towers")
+    assert encoder.dim == 32
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), bare.encode_query(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS), bare.encode_document(TEXTS), atol=1e-6)
+    assert not np.allclose(encoder.encode_queries(TEXTS), encoder.encode_documents(TEXTS), atol=1e-2)
+    before = encoder.fingerprint
+    _flip_last_byte(tmp_path / "towers" / "query_0_Transformer" / "model.safetensors")
+    assert encoder.fingerprint != before
+
+
 def test_truncated_vectors_are_normalised_and_doubted(models: Path) -> None:
     encoder = SentenceTransformer(str(models / "mean"), truncate_dim=8)
     with pytest.warns(UserWarning, match="Matryoshka"):
@@ -149,6 +161,9 @@ def test_a_matryoshka_model_may_be_cut(models: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert SentenceTransformer(str(folder), truncate_dim=8).encode_documents(TEXTS).shape == (5, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert SentenceTransformer(str(models / "mean"), truncate_dim=32).encode_documents(TEXTS).shape == (5, 32)
     with pytest.raises(EncoderError, match="has 32 dimensions"):
         _ = SentenceTransformer(str(folder), truncate_dim=33).dim
 

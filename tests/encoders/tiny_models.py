@@ -53,6 +53,18 @@ def save_sentence_bert(
     SentenceTransformer(modules=[*parts, modules.Normalize()], prompts=prompts, device="cpu").save(str(folder))
 
 
+def save_two_towers(folder: Path, bert: Path) -> None:
+    """Queries and documents by transformers of their own."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    def tower(pooling: Any) -> list[Any]:
+        return [modules.Transformer(str(bert)), modules.Pooling(32, pooling)]
+
+    router = modules.Router.for_query_document(query_modules=tower("cls"), document_modules=tower("mean"))
+    SentenceTransformer(modules=[router, modules.Normalize()], device="cpu").save(str(folder))
+
+
 def save_clip(folder: Path) -> None:
     """A model of two modalities, text and images, in one space of 8 dimensions."""
     import torch
