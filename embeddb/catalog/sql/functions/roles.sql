@@ -20,7 +20,8 @@ BEGIN
                    ' embeddb.problems(integer) TO %I', role);
     FOR e IN SELECT v.* FROM embeddb.embeddings v LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', e.schema, role);
-        EXECUTE format('GRANT SELECT (%s), UPDATE (%I) ON %s TO %I',
+        -- The worker finds the rows that it has locked by their place.
+        EXECUTE format('GRANT SELECT (%s, ctid, tableoid), UPDATE (%I) ON %s TO %I',
                        embeddb.name_list_sql(embeddb.distinct_names(e.keys || e.sources || e."column")),
                        e."column", e.relation, role);
     END LOOP;
