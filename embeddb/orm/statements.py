@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, bindparam, select, tuple_, update
+from sqlalchemy import Column, bindparam, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql.dml import OnConflictDoUpdate
 from sqlalchemy.engine import Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
@@ -164,7 +164,8 @@ def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
     clause = statement._post_values_clause
     if not isinstance(clause, OnConflictDoUpdate):
         return statement
-    written = {getattr(key, "name", key): value for key, value in clause.update_values_to_set}
+    changes = dict(clause.update_values_to_set)  # pairs in SQLAlchemy 2.0, a dictionary in 2.1
+    written = {getattr(key, "name", key): value for key, value in changes.items()}
     names = set(declaration.source_names)
     if declaration.column.name in written or not names & written.keys():
         return statement
@@ -174,8 +175,9 @@ def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
     )
     statement = statement._generate()
     clause = copy.copy(clause)
-    value = statement.excluded[declaration.column.name] if from_proposed else None  # type: ignore[attr-defined]
-    clause.update_values_to_set = [*clause.update_values_to_set, (declaration.column, value)]
+    value = statement.excluded[declaration.column.name] if from_proposed else null()  # type: ignore[attr-defined]
+    changes[declaration.column] = value
+    clause.update_values_to_set = type(clause.update_values_to_set)(changes.items())
     statement._post_values_clause = clause
     return statement
 

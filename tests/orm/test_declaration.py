@@ -16,7 +16,6 @@ from sqlalchemy.orm import (
     Mapped,
     MappedAsDataclass,
     configure_mappers,
-    declarative_mixin,
     mapped_column,
     registry,
     relationship,
@@ -126,7 +125,6 @@ def test_attributes_are_not_columns(base: type[DeclarativeBase]) -> None:
 
 
 def test_several_embeddings_mixins_and_abstract_bases(base: type[DeclarativeBase]) -> None:
-    @declarative_mixin
     class Searchable:
         title: Mapped[str]
         title_embedding: Mapped[Vector | None] = embedding_column("title", encoder=HASHING)

@@ -323,7 +323,7 @@ def test_embedding_mode(counted: sessionmaker[Session], counting: Counting) -> N
             session.commit()
         assert counting.calls == [["now"]]
         embedded = session.execute(select(Counted.title, Counted.first.is_not(None)).order_by(Counted.id)).all()
-        assert dict(row._tuple() for row in embedded) == {"later": False, "later too": False, "now": True}
+        assert {title: there for title, there in embedded} == {"later": False, "later too": False, "now": True}
 
 
 def test_uninstall_takes_everything_away(tables: Engine) -> None:
