@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from psycopg import ProgrammingError
+from psycopg import AsyncClientCursor, ClientCursor, ProgrammingError
 from psycopg.adapt import Dumper, PyFormat
 from psycopg.pq import Format
-from sqlalchemy import Boolean, Date, DateTime, Dialect, Integer, LargeBinary, Uuid, event
+from sqlalchemy import Boolean, CompoundSelect, Date, DateTime, Dialect, Integer, LargeBinary, Select, Uuid, event
 from sqlalchemy.engine import ExecutionContext
 
 from embeddb.metrics import Storage
@@ -65,7 +65,8 @@ def _before_execute(cursor: Any, statement: str, parameters: Any, context: Execu
         for adapters in (cursor.connection.adapters, cursor.adapters):
             adapters.register_dumper(VectorParameter, _TextDumper)
             adapters.register_dumper(VectorParameter, _BinaryDumper)  # the last one is preferred
-    if context is not None and _is_binary(context.compiled):
+    # Cursors that bind on the client's side speak the simple protocol, which knows text alone.
+    if not isinstance(cursor, ClientCursor | AsyncClientCursor) and context and _is_binary(context.compiled):
         cursor.format = Format.BINARY
 
 
@@ -79,7 +80,7 @@ def _is_binary(compiled: Any) -> bool:
 
     A result is wholly in binary or wholly in text; in text, the bytes of a vector are sent as hexadecimal digits.
     """
-    if compiled is None or not getattr(compiled.statement, "is_select", False):
-        return False
+    if compiled is None or not isinstance(compiled.statement, Select | CompoundSelect):
+        return False  # textual statements may have more columns than are declared
     types = [entry[3] for entry in compiled._result_columns]
     return any(isinstance(t, VectorType) for t in types) and all(isinstance(t, _SAME_IN_BINARY) for t in types)

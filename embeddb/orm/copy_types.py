@@ -98,7 +98,7 @@ def _floats(wire: np.dtype[Any]) -> Packer:
 
 
 def _booleans(values: Sequence[Any], where: Where) -> Field:
-    array = _numbers(values, "b", where, "True or False", lambda value: isinstance(value, bool | np.bool))
+    array = _numbers(values, "b", where, "True or False", lambda value: isinstance(value, bool | np.bool_))
     return Fixed(((np.dtype("?"), array),))
 
 

@@ -30,7 +30,8 @@ def _unwrapped_kind(kind: Any) -> Any:
 
 def _unwrapped(error: EmbeddbError) -> EmbeddbError:
     """The same error, marked so that SQLAlchemy does not make a StatementError of it."""
-    error.__class__ = _unwrapped_kind(type(error))
+    kind: Any = type(error)
+    error.__class__ = _unwrapped_kind(kind)
     return error
 
 

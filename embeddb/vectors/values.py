@@ -49,7 +49,7 @@ def as_vector(
     if not good:
         _refuse_element(vector, what)
         if not allow_zero and not vector.any():
-            raise VectorError(f"{what} is all zeros, which has no direction: leave it out (NULL)")
+            raise VectorError(f"{what} is all zeros, which has no direction: give another, or none (NULL)")
     if storage == "halfvec":
         _refuse_half(vector, what, allow_zero)
     return vector
@@ -66,8 +66,11 @@ def check_vectors(
     values: npt.NDArray[Any], dim: int | None = None, *, storage: Storage = "vector", where: Callable[[int], str]
 ) -> npt.NDArray[np.float32]:
     """Many vectors at once: shape (n, dim), float32. ``where(i)`` names row i, counted from 0, in a VectorError."""
-    if values.ndim != 2 or (dim is not None and values.shape[1] != dim):
-        raise VectorError(f"{where(0)}: the vectors have shape {values.shape}; give ({len(values)}, {dim})")
+    if values.ndim != 2 or values.dtype.kind not in "iuf" or (dim is not None and values.shape[1] != dim):
+        raise VectorError(
+            f"{where(0)}: the vectors are an array of {values.dtype} of shape {values.shape}: give numbers, "
+            f"of shape ({len(values)}, {dim or 'dimensions'})"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         vectors = np.ascontiguousarray(values, dtype=np.float32)
         squares = np.einsum("ij,ij->i", vectors, vectors)
