@@ -7,7 +7,9 @@
 --   3. `write` takes the row's lock before it compares the sources' hash, so a change either came before (the hash
 --      differs, nothing is written, the key stays queued) or waits until after (it makes a newer job).
 --   4. A job goes away only when every key of it was written, is gone from the table, or is recorded as failed.
--- Workers never wait for a writer's row lock: locked rows are skipped and stay queued. So no deadlock can arise.
+-- Workers never wait for a writer, neither for its rows nor for jobs that its DELETE is dropping: what is locked is
+-- skipped. A skipped row stays queued; a skipped job is gone when the writer commits, or its lease runs out. So no
+-- deadlock can arise.
 
 -- name: register_worker
 -- A new worker's row.
@@ -21,13 +23,13 @@ WITH alive AS (
      WHERE id = %(worker)s
 )
 UPDATE embeddb.job SET lease_until = clock_timestamp() + %(lease)s
- WHERE id = ANY (%(jobs)s) AND worker = %(worker)s AND lease_until IS NOT NULL;
+ WHERE id IN (SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED);
 
 -- name: leave
 -- A worker goes: its row, and the leases it still holds, return at once.
 WITH released AS (
-    UPDATE embeddb.job SET lease_until = NULL, worker = NULL, attempts = greatest(attempts - 1, 0)
-     WHERE id = ANY (%(jobs)s) AND worker = %(worker)s
+    UPDATE embeddb.job SET lease_until = NULL, worker = NULL, attempts = attempts - 1
+     WHERE id IN (SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED)
 )
 DELETE FROM embeddb.worker WHERE id = %(worker)s;
 
@@ -59,22 +61,21 @@ SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', fals
 -- `rows` keys (the first is always taken). Counts the attempt. SKIP LOCKED lets workers pass each other; a lease that
 -- ran out makes a dead worker's job ready again. Nothing is claimed while the encoder is told to wait.
 WITH ready AS MATERIALIZED (
-    SELECT j.id, j.priority, j.not_before, jsonb_array_length(j.keys) AS size
+    SELECT j.id, j.ctid AS spot, j.priority, j.not_before, jsonb_array_length(j.keys) AS size
       FROM embeddb.job j
-     WHERE j.embedding = %(embedding)s AND j.not_before <= clock_timestamp()
-       AND (j.lease_until IS NULL OR j.lease_until < clock_timestamp())
-       AND (SELECT e.state = 'active' AND (c.wait_until IS NULL OR c.wait_until <= clock_timestamp())
+     WHERE j.embedding = %(embedding)s AND j.not_before <= statement_timestamp()
+       AND (j.lease_until IS NULL OR j.lease_until < statement_timestamp())
+       AND (SELECT e.state = 'active' AND (c.wait_until IS NULL OR c.wait_until <= statement_timestamp())
               FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder WHERE e.id = %(embedding)s)
      ORDER BY j.priority, j.not_before
      LIMIT %(jobs)s
        FOR UPDATE OF j SKIP LOCKED
-), chosen AS (
-    SELECT id, sum(size) OVER (ORDER BY priority, not_before, id) - size AS earlier FROM ready
+), counted AS (
+    SELECT spot, sum(size) OVER (ORDER BY priority, not_before, id) - size AS earlier FROM ready
 )
 UPDATE embeddb.job j
    SET lease_until = clock_timestamp() + %(lease)s, worker = %(worker)s, attempts = j.attempts + 1
-  FROM chosen c
- WHERE j.id = c.id AND c.earlier < %(rows)s
+ WHERE j.ctid = ANY (ARRAY(SELECT spot FROM counted WHERE earlier < %(rows)s))
 RETURNING j.id, ARRAY(SELECT k::text FROM jsonb_array_elements(j.keys) AS k) AS keys, j.attempts, j.priority,
           j.enqueued_at;
 
@@ -134,24 +135,30 @@ DELETE FROM embeddb.failure
 
 -- name: finish
 -- Jobs whose every key is settled. Only while this worker holds them: a lease that ran out may be someone else's now.
-DELETE FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s;
+DELETE FROM embeddb.job
+ WHERE id IN (SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED);
 
 -- name: release
 -- Jobs given back, each with the keys that are still to do and the seconds to wait. `uncount` takes the attempt
 -- back: stopping, waiting for a rate limit and finding a row locked are no attempts.
+WITH held AS MATERIALIZED (
+    SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED
+)
 UPDATE embeddb.job j
    SET keys = r.keys::jsonb, lease_until = NULL, worker = NULL,
        attempts = j.attempts - CASE WHEN r.uncount THEN 1 ELSE 0 END,
        not_before = CASE WHEN r.delay > 0 THEN clock_timestamp() + r.delay * interval '1 second' ELSE j.not_before END
   FROM unnest(%(jobs)s::bigint[], %(remaining)s::text[], %(delays)s::float8[], %(uncounts)s::boolean[])
        AS r (id, keys, delay, uncount)
- WHERE j.id = r.id AND j.worker = %(worker)s;
+  JOIN held USING (id)
+ WHERE j.id = r.id;
 
 -- name: split
 -- Jobs of several keys become jobs of one key, so that a row that kills its worker comes to stand alone. They wait
 -- for their place and keep their attempts.
 WITH whole AS (
-    DELETE FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s
+    DELETE FROM embeddb.job
+     WHERE id IN (SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED)
     RETURNING embedding, priority, attempts, not_before, enqueued_at, keys
 )
 INSERT INTO embeddb.job (embedding, priority, attempts, not_before, enqueued_at, keys)
@@ -169,7 +176,7 @@ UPDATE embeddb.encoder c
 -- name: idle_until
 -- When an embedding next has something to do: seconds from now (0: something is ready), or NULL for nothing queued.
 SELECT extract(epoch FROM greatest(
-           min(greatest(j.not_before, j.lease_until)), c.wait_until, clock_timestamp()) - clock_timestamp())::float8
+           min(greatest(j.not_before, j.lease_until)), c.wait_until, statement_timestamp()) - statement_timestamp())::float8
   FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder JOIN embeddb.job j ON j.embedding = e.id
  WHERE e.id = %(embedding)s AND e.state = 'active'
  GROUP BY c.wait_until;

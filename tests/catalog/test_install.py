@@ -18,14 +18,27 @@ from embeddb.local import LocalPostgres
 from tests.catalog.application import ARTICLES, connect, queued, register, spec
 
 
+def address(url: URL) -> str:
+    """For libpq's programs."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def dump(server: LocalPostgres, url: URL, *options: str) -> str:
+    """What pg_dump writes, without the token that differs from run to run."""
+    command = [str(server.programs / "pg_dump"), *options, address(url)]
+    ran = subprocess.run(command, capture_output=True, check=True, text=True)
+    return re.sub(r"\\(un)?restrict .*", "", ran.stdout)
+
+
+def psql(server: LocalPostgres, url: URL, script: str) -> str:
+    """Run a script, stopping at the first error; what it wrote to stderr."""
+    command = [str(server.programs / "psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", address(url)]
+    return subprocess.run(command, input=script, capture_output=True, check=True, text=True).stderr
+
+
 def schema_of(server: LocalPostgres, url: URL) -> str:
-    """What pg_dump says of the catalog, without the tokens that differ from run to run."""
-    command = [server.programs / "pg_dump", "--schema-only", "--schema=embeddb", f"--dbname={server.dsn}"]
-    dump = subprocess.run(
-        [*command[:-1], "--dbname", url.set(drivername="postgresql").render_as_string(hide_password=False)],
-        capture_output=True, check=True, text=True,
-    )  # fmt: skip
-    return re.sub(r"\\(un)?restrict .*", "", dump.stdout)
+    """The catalog, object by object."""
+    return dump(server, url, "--schema-only", "--schema=embeddb")
 
 
 @pytest.fixture
@@ -72,10 +85,7 @@ def test_upgraded_is_fresh(server: LocalPostgres, engine: Engine, start: int) ->
 
 
 def test_the_script_runs_in_psql_and_gives_the_same(server: LocalPostgres, engine: Engine) -> None:
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    psql = [server.programs / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", url]
-    ran = subprocess.run(psql, input=script(), capture_output=True, check=True, text=True)
-    assert ran.stderr == ""
+    assert psql(server, engine.url, script()) == ""
     by_script = schema_of(server, engine.url)
     with engine.begin() as connection:
         assert not status(connection).outdated
@@ -127,21 +137,16 @@ def test_two_processes_install_at_once(engine18: Engine) -> None:
 
 
 def test_uninstall_leaves_the_application_as_it_was(server: LocalPostgres, engine: Engine) -> None:
-    def dump() -> str:
-        command = [server.programs / "pg_dump", engine.url.set(drivername="postgresql").render_as_string(False)]
-        ran = subprocess.run([*command, "--schema-only"], capture_output=True, check=True, text=True)
-        return re.sub(r"\\(un)?restrict .*", "", ran.stdout)
-
     with connect(engine) as db:
         db.execute(ARTICLES)
-        before = dump()
+        before = dump(server, engine.url, "--schema-only")
         with engine.begin() as connection:
             install(connection)
         register(db)
         db.execute("INSERT INTO articles (title) VALUES ('a')")
         with engine.begin() as connection:
             uninstall(connection)
-        assert dump() == before
+        assert dump(server, engine.url, "--schema-only") == before
         db.execute("INSERT INTO articles (title) VALUES ('b')")
 
 
@@ -171,17 +176,14 @@ def test_dump_and_restore_bring_everything_back(server: LocalPostgres, engine: E
         )
         connection.execute(text("ALTER TABLE articles DROP gone, DROP gone2"))
     target = engine.url.set(database=f"{engine.url.database}_restored")
-    source, restored = (url.set(drivername="postgresql").render_as_string(False) for url in (engine.url, target))
     with connect(engine) as db:
         register(db, spec(on_update="clear"))
         db.execute("ALTER TABLE articles RENAME title TO headline; ALTER TABLE articles RENAME id TO number")
         db.execute("INSERT INTO articles (number, headline) VALUES (1, 'a'), (2, 'b')")
         db.execute(f"CREATE DATABASE {target.database} TEMPLATE template0")
     try:
-        dump = subprocess.run([server.programs / "pg_dump", source], capture_output=True, check=True)
-        psql = [server.programs / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", restored]
-        subprocess.run(psql, input=dump.stdout, capture_output=True, check=True)
-        with psycopg.connect(restored, autocommit=True) as db:
+        psql(server, target, dump(server, engine.url))
+        with psycopg.connect(address(target), autocommit=True) as db:
             assert queued(db) == [1, 2]
             db.execute("INSERT INTO articles (number, headline) VALUES (3, 'c'), (4, NULL)")
             db.execute("UPDATE articles SET body = 'x' WHERE number = 4")
