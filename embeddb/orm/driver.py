@@ -66,7 +66,8 @@ _DRIVERS: Final[Mapping[str, Driver]] = {"psycopg": _Psycopg(), "psycopg_async":
 
 def driver_of(dialect: Dialect) -> Driver:
     """How vectors travel with this dialect's driver."""
-    return _DRIVERS.get(dialect.driver, _TEXT)
+    # The dialect of str(statement) has none.
+    return _DRIVERS.get(getattr(dialect, "driver", ""), _TEXT)
 
 
 class Received(ColumnElement[Vector]):
