@@ -18,7 +18,7 @@ from embeddb.encoders import Progress
 from embeddb.errors import LoadError
 from embeddb.orm.copy_columns import CopyColumn, Target, copy_columns
 from embeddb.orm.copy_rows import Where, pack_rows
-from embeddb.orm.copy_statement import CopyFrom, copy_from
+from embeddb.orm.copy_statement import CopyFrom, check_driver, copy_from
 
 Connectable = Engine | Connection | Session | scoped_session[Any]
 AsyncConnectable = AsyncEngine | AsyncConnection | AsyncSession | async_scoped_session[Any]
@@ -58,6 +58,7 @@ def bulk_load(
         return 0
     given = [place.column(key) for key in batches.keys]
     with _connection(connectable, target) as connection:
+        check_driver(connection.dialect)
         copied = copy_columns(connection, place, given)
         packed = _pack(place, copied, batches, progress)
         return copy_from(connection, CopyFrom(place.table, [copy.column for copy in copied], packed))

@@ -131,7 +131,7 @@ def copy_columns(connection: Connection, target: Target, given: Sequence[Column[
             if row.required:
                 raise LoadError(f"{table}.{column.name} is NOT NULL and has no default: give it for every row")
             continue
-        context = connection.connection.driver_connection if "psycopg" in connection.dialect.driver else None
+        context = None if connection.dialect.driver == "asyncpg" else connection.connection.driver_connection
         packer = packer_of(row.send, row.oid, row.modifier if row.modifier > 0 else None, context)
         if packer is None:
             raise LoadError(

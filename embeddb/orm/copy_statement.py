@@ -38,15 +38,19 @@ def _compile_copy(element: CopyFrom, compiler: SQLCompiler, **options: Any) -> s
     return f"COPY {preparer.format_table(element.table)} ({columns}) FROM STDIN (FORMAT binary)"
 
 
-def copy_from(connection: Connection, element: CopyFrom) -> int:
-    """Run it and return how many rows the table took, which a trigger may have made fewer than were sent."""
-    dialect = connection.dialect
+def check_driver(dialect: Dialect) -> None:
+    """Raise LoadError where the driver has no COPY that this module knows."""
     if dialect.driver not in ("psycopg", "psycopg_async", "asyncpg"):
         raise LoadError(
-            f"COPY needs the driver psycopg or asyncpg, and this engine has {dialect.driver}: change its URL"
+            f"COPY needs the driver psycopg or asyncpg, and this engine has {dialect.driver}: "
+            "make one with postgresql+psycopg:// in its URL"
         )
-    if not event.contains(dialect, "do_execute", _do_execute):
-        event.listen(dialect, "do_execute", _do_execute)
+
+
+def copy_from(connection: Connection, element: CopyFrom) -> int:
+    """Run it, and return how many rows the table took: a trigger may have made them fewer than were sent."""
+    if not event.contains(connection.dialect, "do_execute", _do_execute):
+        event.listen(connection.dialect, "do_execute", _do_execute)
     connection.execute(element)
     return element.loaded
 

@@ -40,8 +40,7 @@ def packer_of(send: str | None, oid: int, dim: int | None, context: AdaptContext
     if send in _TEXTS:
         connection = context.connection if context else None
         return _texts(connection.info.encoding if connection else "utf-8")
-    packer = _FIXED.get(send or "") or _adapted(oid, context)
-    return _json(_JSON[send], packer) if packer and send in _JSON else packer
+    return _FIXED.get(send or "") or _adapted(oid, context, _JSON.get(send))
 
 
 def _vectors(storage: Storage, dim: int | None) -> Packer:
@@ -73,12 +72,15 @@ def _matrix(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
 
 def _integers(wire: np.dtype[Any]) -> Packer:
     lowest, highest = int(np.iinfo(wire).min), int(np.iinfo(wire).max)
+    wanted = f"an integer from {lowest} to {highest}"
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, Integral) and not isinstance(value, bool) and lowest <= value <= highest
 
     def packer(values: Sequence[Any], where: Where) -> Field:
-        array = _numbers(values, "iu", where, "an integer", _is_integer)
+        array = _numbers(values, "iu", where, wanted, fits)
         if array.size and not (lowest <= int(array.min()) and int(array.max()) <= highest):
-            at = int(np.flatnonzero((array < lowest) | (array > highest))[0])
-            raise LoadError(f"{where(at)} is {array[at]}, and its column takes {lowest} to {highest}")
+            _require(values, fits, where, wanted)
         return Fixed(((wire, array),))
 
     return packer
@@ -113,10 +115,6 @@ def _numbers(
         _require(values, fits, where, wanted)
         raise LoadError(f"{where(0)} and those after it are beyond the numbers that a column takes: give {wanted}")
     return array
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _is_number(value: Any) -> bool:
@@ -173,34 +171,30 @@ def _bytes(values: Sequence[Any], where: Where) -> Field:
     return [bytes(value) for value in values]
 
 
-def _json(version: bytes, adapted: Packer) -> Packer:
-    def packer(values: Sequence[Any], where: Where) -> Field:
-        # Text is JSON already: what asyncpg's JSON types make. psycopg's make wrappers, for its own dumpers.
-        return [
-            version + value.encode() if isinstance(value, str) else adapted([value], where)[0]  # type: ignore[index]
-            for value in values
-        ]
+def _adapted(oid: int, context: AdaptContext | None, json: bytes | None) -> Packer | None:
+    """psycopg's own dumpers, value by value: decimals, intervals, ranges, JSON, arrays of them all.
 
-    return packer
-
-
-def _adapted(oid: int, context: AdaptContext | None) -> Packer | None:
-    """psycopg's own dumpers, value by value: decimals, intervals, ranges, arrays of all these."""
+    ``json``: what goes in front of JSON that is text already, which asyncpg's JSON types make of a value.
+    """
     transformer = Transformer(context)
     try:
         transformer.set_dumper_types([oid], Format.BINARY)
     except ProgrammingError:
         return None
 
+    def dump(value: Any) -> bytes:
+        if json is not None and isinstance(value, str):
+            return json + value.encode()
+        (data,) = transformer.dump_sequence([value], [PyFormat.BINARY])
+        return bytes(data or b"")
+
     def packer(values: Sequence[Any], where: Where) -> Field:
         packed: list[bytes | None] = []
         for at, value in enumerate(values):
             try:
-                (data,) = transformer.dump_sequence([value], [PyFormat.BINARY])
+                packed.append(dump(value))
             except Exception as error:  # a dumper raises whatever the value makes it raise
-                shown = f"{shorten(repr(value), 60)}, of type {type(value).__name__}"
-                raise LoadError(f"{where(at)} is {shown}, which its column does not take: {error}") from error
-            packed.append(None if data is None else bytes(data))
+                raise LoadError(f"{where(at)} is {_shown(value)}, which its column does not take: {error}") from error
         return packed
 
     return packer
@@ -209,7 +203,11 @@ def _adapted(oid: int, context: AdaptContext | None) -> Packer | None:
 def _require(values: Sequence[Any], fits: Callable[[Any], bool], where: Where, wanted: str) -> None:
     for at, value in enumerate(values):
         if not fits(value):
-            raise LoadError(f"{where(at)} is {shorten(repr(value), 60)}, of type {type(value).__name__}: give {wanted}")
+            raise LoadError(f"{where(at)} is {_shown(value)}: give {wanted}")
+
+
+def _shown(value: Any) -> str:
+    return f"{shorten(repr(value), 60)}, of type {type(value).__name__}"
 
 
 _FIXED: Final[Mapping[str, Packer]] = MappingProxyType(
