@@ -1,0 +1,1 @@
+"""The command line. A module a command; ``main`` puts them together."""

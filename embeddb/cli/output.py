@@ -1,0 +1,55 @@
+"""What the commands share: the console, options, progress bars, tables and errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out: Final = Console(highlight=False)
+err: Final = Console(stderr=True, highlight=False)
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", "-u", help="The database, by default $EMBEDDB_URL or $DATABASE_URL.", show_default=False),
+]
+
+
+def database_url(given: str | None) -> str:
+    """The URL to use, for psycopg 3 where it names no driver; an error says how to give one."""
+    url = given or os.environ.get("EMBEDDB_URL") or os.environ.get("DATABASE_URL")
+    if not url:
+        raise typer.BadParameter("name the database: --url postgresql://… or the variable EMBEDDB_URL")
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the error stream; yields ``update(done, total)``."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(title, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update
+
+
+def show_error(error: Exception) -> None:
+    """An error as a panel, without passwords."""
+    message = without_password(str(error)) or type(error).__name__
+    err.print(Panel(escape(message), title=type(error).__name__, title_align="left", border_style="red"))
+
+
+def without_password(text: str) -> str:
+    """``text`` with the password of every URL in it blotted out."""
+    return re.sub(r"(\w+://[^\s:/@]*):[^\s@/]*@", r"\1:***@", text)

@@ -1,0 +1,75 @@
+"""``embeddb search``: one search, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.syntax import Syntax
+from rich.table import Table
+
+from embeddb.cli.output import UrlOption, database_url, out
+from embeddb.cli.target import find_embedding
+
+
+def command(
+    target: Annotated[str, typer.Argument(help="package.module:Model.attribute, or table.column.")],
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    url: UrlOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show.")] = 10,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE; may be given again.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+) -> None:
+    """Search an embedding by text, nearest rows first."""
+    from sqlalchemy import Text, create_engine
+    from sqlalchemy import cast as sql_cast
+
+    from embeddb.query.nearest import nearest
+    from embeddb.query.plan import explain
+
+    engine = create_engine(database_url(url))
+    with engine.connect() as connection:
+        column = find_embedding(connection, target, encoder)
+        column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
+        column = column.table.c[column.name]
+        statement = nearest(column, query, score=True, exact=exact).limit(limit)
+        for condition in where or ():
+            name, _, value = condition.partition("=")
+            if name not in column.table.c:
+                raise typer.BadParameter(f"{column.table.name} has no column {name!r}", param_hint="--where")
+            statement = statement.where(sql_cast(column.table.c[name], Text) == value)
+        # Vectors are of no use to a reader.
+        shown = [c for c in statement.selected_columns if not hasattr(c.type, "storage")]
+        statement = statement.with_only_columns(*shown)
+        rows = [dict(row) for row in connection.execute(statement).mappings()]
+        plan = explain(connection, statement) if sql else None
+    engine.dispose()
+    if as_json:
+        for row in rows:
+            out.print(json.dumps(row, default=str, ensure_ascii=False), soft_wrap=True, markup=False)
+        return
+    if plan is not None:
+        out.print(Syntax(plan.sql, "postgresql", background_color="default", word_wrap=True))
+        out.print(str(plan), style="dim", markup=False)
+    out.print(_table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    names = ["score", *(name for name in (rows[0] if rows else {}) if name != "score")]
+    table = Table(*names, box=None)
+    for row in rows:
+        table.add_row(f"{row['score']:.3f}", *(_shown(row[name]) for name in names[1:]))
+    return table
+
+
+def _shown(value: Any) -> str:
+    text = "" if value is None else str(value).replace("[", r"\[")
+    return text if len(text) <= 120 else text[:119] + "…"
