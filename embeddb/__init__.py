@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from embeddb.catalog.register import register
+    from embeddb.encoders import Hashing, OpenAI, SentenceTransformer
     from embeddb.local import LocalPostgres
+    from embeddb.orm.bulk import bulk_load, bulk_load_async
     from embeddb.orm.declaration import Declaration, declared, embedding_column
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 __version__: Final = "0.1.0"
 
 _MODULES: Final = {
+    "embeddb.catalog.register": ("register",),
+    "embeddb.encoders": ("Hashing", "OpenAI", "SentenceTransformer"),
     "embeddb.local": ("LocalPostgres",),
+    "embeddb.orm.bulk": ("bulk_load", "bulk_load_async"),
     "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),
@@ -38,14 +44,20 @@ __all__ = [
     "VECTOR",
     "Declaration",
     "EmbeddingSpec",
+    "Hashing",
     "IVFFlat",
     "LocalPostgres",
+    "OpenAI",
+    "SentenceTransformer",
     "Vector",
+    "bulk_load",
+    "bulk_load_async",
     "declared",
     "embedding_column",
     "embedding_mode",
     "install",
     "nearest",
+    "register",
     "uninstall",
 ]
 

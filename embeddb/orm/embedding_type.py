@@ -48,12 +48,14 @@ _DISTANCE: Final = Float()
 _OPERATORS: Final = {metric.operator: custom_op(metric.operator) for metric in METRICS.values()}
 
 
-def distance(embedding: ColumnElement[Any], settings: Settings, metric: Metric, other: Any) -> ColumnElement[float]:
+def distance(
+    embedding: ColumnElement[Any], settings: Settings, metric: Metric, other: Any, *, exact: bool = False
+) -> ColumnElement[float]:
     """The distance from an embedding's column to ``other``: see ``query_expression`` for what that may be.
 
     What ``embedding.op(metric.operator)(other)`` makes, in a third of the time: every search comes through here.
     """
-    left, right = compared(embedding, settings), query_expression(other, settings)
+    left, right = compared(embedding, settings), query_expression(other, settings, exact=exact)
     return BinaryExpression(left, right, _OPERATORS[metric.operator], type_=_DISTANCE)
 
 

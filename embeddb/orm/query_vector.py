@@ -12,10 +12,10 @@ which is why every statement sets its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Text, bindparam, cast, func, literal_column, select, true, type_coerce
+from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, cast, func, literal_column, select, true, type_coerce
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstanceState
@@ -28,7 +28,7 @@ from embeddb.errors import QueryError
 from embeddb.orm.index_expression import compared, compares_halfvec
 from embeddb.orm.offload import offload
 from embeddb.orm.settings import Settings, settings_of
-from embeddb.orm.types import HALFVEC, VECTOR
+from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
 from embeddb.spec import HNSW, IVFFlat
 from embeddb.vectors import Vector, as_vector
 
@@ -36,10 +36,11 @@ MIN_EF_SEARCH: Final = 64
 MAX_EF_SEARCH: Final = 1000  # pgvector's own
 
 
-def query_expression(value: Any, settings: Settings) -> ColumnElement[Any]:
+def query_expression(value: Any, settings: Settings, *, exact: bool = False) -> ColumnElement[Any]:
     """What a distance compares with: of a text, a vector, a mapped instance, a bindparam or an SQL expression.
 
-    Text is encoded when the statement executes, so that one compiled statement serves every text.
+    Text is encoded when the statement executes, so that one compiled statement serves every text. ``exact``: no
+    index is meant to serve it, so it brings no settings for one.
     """
     type_ = QueryHalfvec(settings) if compares_halfvec(settings) else QueryVectorType(settings)
     if isinstance(value, BindParameter):
@@ -50,7 +51,7 @@ def query_expression(value: Any, settings: Settings) -> ColumnElement[Any]:
         vector = _of_instance(state, settings, type_)
     else:
         vector = bindparam("query", value, type_=type_, unique=True)
-    return vector if settings.index is None else SearchVector(vector)
+    return vector if exact or settings.index is None else SearchVector(vector)
 
 
 def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | HALFVEC) -> ColumnElement[Any]:
@@ -82,9 +83,17 @@ class _Query:
     def dim(self) -> int:
         return self.settings.dim
 
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:
+        process = super().bind_processor(dialect)  # type: ignore[misc]  # of VECTOR or HALFVEC
+
+        def required(value: Any) -> Any:
+            if value is None:  # as NULL it would give rows in no order
+                raise unwrapped(QueryError("a search needs a text or a vector, and this one's is None"))
+            return process(value)
+
+        return required
+
     def coerce(self, value: Any) -> Vector:
-        if value is None:
-            raise QueryError("a search needs a text or a vector, and this one's is None")
         if isinstance(value, str):
             return offload(embed_query, self.settings.encoder, value)
         zero = self.settings.metric_name != "cosine"

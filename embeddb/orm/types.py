@@ -28,7 +28,7 @@ def _unwrapped_kind(kind: Any) -> Any:
     return type(kind.__name__, (kind, DontWrapMixin), {"__module__": kind.__module__, "__doc__": kind.__doc__})
 
 
-def _unwrapped(error: EmbeddbError) -> EmbeddbError:
+def unwrapped(error: EmbeddbError) -> EmbeddbError:
     """The same error, marked so that SQLAlchemy does not make a StatementError of it."""
     kind: Any = type(error)
     error.__class__ = _unwrapped_kind(kind)
@@ -98,7 +98,7 @@ class VectorType(UserDefinedType[Vector]):
             try:
                 return send(coerce(value))
             except EmbeddbError as error:
-                raise _unwrapped(error) from None
+                raise unwrapped(error) from None
 
         return process
 

@@ -34,7 +34,7 @@ def nearest(
     settings = settings_of(getattr(column, "type", None))
     if settings is None:
         raise QueryError(f"nearest takes a column made by embedding_column, such as Article.embedding, not {embedding!r}")
-    measured = measure(column, settings, settings.metric, query)
+    measured = measure(column, settings, settings.metric, query, exact=exact)
     columns: list[ColumnElement[Any]] = []
     if distance:
         columns.append(measured.label("distance"))
