@@ -80,10 +80,8 @@ def digest(folder: Path) -> str:
     """SHA-256 of the configuration and the weights: the same wherever the folder is."""
 
     def read() -> str:
-        hashed = hashlib.sha256((folder / CONFIG).read_bytes())
         with (folder / WEIGHTS).open("rb") as file:
-            while block := file.read(2**20):
-                hashed.update(block)
-        return hashed.hexdigest()
+            weights = hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256((folder / CONFIG).read_bytes() + weights).hexdigest()
 
     return _digests.get(identity(folder), read)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embeddb.encoders import model_folder
 from embeddb.encoders.speaker.deep_speaker import KIND, DeepSpeaker, embed_sounds, hear, load_network
-from embeddb.encoders.speaker.filterbanks import RATE
+from embeddb.encoders.speaker.filterbanks import RATE, pad
 from embeddb.encoders.speaker.rescnn import ResCNN, Shape
 from embeddb.errors import EncoderError
 from embeddb.train.augmentation import Augmentation
 from embeddb.train.checkpoint import Checkpoint
+from embeddb.train.voices import Voices
 from embeddb.verification import equal_error_rate, pair_scores, threshold_at
-from embeddb.waveform import Waveform, check, resample
+from embeddb.waveform import Waveform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +30,8 @@ Report = Callable[[int, int, float], None]
 #: A network that a laptop trains in a minute or two; ``Shape()`` is the paper's, for a GPU and hours of speech.
 SMALL: Final = Shape(channels=(8, 16, 32, 64), blocks=1, dim=128)
 SCALE: Final = 20.0
+#: Sounds of each speaker that say where the speaker's mean is.
+CENTRED: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +42,11 @@ class SpeakerRecipe:
     sounds with additive margin softmax (Wang et al. 2018, https://arxiv.org/abs/1801.05599); ``triplet_steps``:
     batches of ``speakers`` × ``takes`` with the hardest triplets (Hermans et al. 2017,
     https://arxiv.org/abs/1703.07737), at a tenth of ``learning_rate``. ``crop``: least and most seconds of each
-    sound that a step hears; a shorter sound is repeated. ``speeds``: each makes another speaker of every one, since
-    a voice played faster is another voice (Yamamoto et al. 2019, "Speaker Augmentation and Bandwidth Extension
-    for Deep Speaker Embedding"): for few speakers. ``held_out``: the share of speakers that are never trained on
-    but measure the result.
+    sound that a step hears; a shorter sound is repeated. ``speeds``: at which every sound is heard; each makes
+    another speaker of every one, since a voice played faster is another voice (Yamamoto et al. 2019, "Speaker
+    Augmentation and Bandwidth Extension for Deep Speaker Embedding"), which helps where speakers are few.
+    ``labels``: what is told apart; of "words", speeds make no others. ``held_out``: the share of labels that are
+    never trained on but measure the result.
     """
 
     shape: Shape = SMALL
@@ -60,6 +61,7 @@ class SpeakerRecipe:
     softmax_margin: float = 0.2
     triplet_margin: float = 0.3
     augmentation: Augmentation = field(default_factory=Augmentation)
+    labels: Literal["speakers", "words"] = "speakers"
     held_out: float = 0.1
     seed: int = 0
 
@@ -85,8 +87,8 @@ def train_speaker(
 
     folder = Path(folder)
     voices, unheard = _hold_out(Voices.read(rows), recipe)
-    voices = voices.at_speeds(recipe.speeds)
     torch.manual_seed(recipe.seed)
+    original, voices = voices, voices.at_speeds(recipe.speeds, same=recipe.labels == "words")
     network = ResCNN(recipe.shape) if start is None else load_network(Path(start))
     network.layers.train()
     head = torch.nn.Linear(network.shape.dim, len(voices.names), bias=False)
@@ -115,80 +117,12 @@ def train_speaker(
         if (step + 1) % checkpoint_every == 0:
             checkpoint.save(step + 1, modules, optimizer)
     network.layers.eval()
+    _centre(network, original)
     config = {"kind": KIND, "shape": network.shape.to_dict(), "measured": _measure(network, unheard)}
     tensors = {name: tensor.detach().numpy() for name, tensor in network.layers.state_dict().items()}
     model_folder.write(folder, config, tensors)
     checkpoint.remove()
     return DeepSpeaker(str(folder))
-
-
-@dataclass(frozen=True, slots=True)
-class Voices:
-    """Sounds at 16 kHz as 16 bit samples, and who speaks: ``labels`` are places in ``names``."""
-
-    sounds: list[NDArray[np.int16]]
-    labels: NDArray[np.int64]
-    names: list[str]
-
-    @classmethod
-    def read(cls, rows: Iterable[tuple[Waveform, str]]) -> Voices:
-        """The rows, in their order."""
-        sounds: list[NDArray[np.int16]] = []
-        speakers: list[str] = []
-        for position, (waveform, speaker) in enumerate(rows):
-            check(waveform, f"row {position} ({speaker})")
-            samples = resample(waveform, RATE).samples
-            # Loudness does not matter, so all of the 16 bits are used.
-            sounds.append(np.rint(samples / np.abs(samples).max() * 32767).astype(np.int16))
-            speakers.append(speaker)
-        names, labels = np.unique(np.array(speakers, dtype=object).astype(str), return_inverse=True)
-        return cls(sounds, labels.astype(np.int64), names.tolist())
-
-    def of(self, keep: NDArray[np.bool_]) -> Voices:
-        """Those sounds, and the speakers that have any."""
-        present, labels = np.unique(self.labels[keep], return_inverse=True)
-        sounds = [self.sounds[index] for index in np.flatnonzero(keep)]
-        return Voices(sounds, labels.astype(np.int64), [self.names[label] for label in present])
-
-    def at_speeds(self, speeds: Sequence[float]) -> Voices:
-        """Every sound at each speed, of as many times more speakers."""
-        sounds = [_faster(sound, speed) for speed in speeds for sound in self.sounds]
-        labels = [self.labels + turn * len(self.names) for turn in range(len(speeds))]
-        return Voices(
-            sounds, np.concatenate(labels), [f"{name} × {speed:g}" for speed in speeds for name in self.names]
-        )
-
-    @property
-    def digest(self) -> str:
-        """Of the sounds, their order and their speakers."""
-        hashed = hashlib.sha256(repr((self.names, self.labels.tolist())).encode())
-        for sound in self.sounds:
-            hashed.update(sound.tobytes())
-        return hashed.hexdigest()
-
-    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """So many different sounds, or all."""
-        return rng.choice(len(self.sounds), min(count, len(self.sounds)), replace=False)
-
-    def draw_takes(self, speakers: int, takes: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """``takes`` sounds of each of so many speakers, or of all; a speaker with fewer sounds repeats them."""
-        drawn = []
-        for label in rng.choice(len(self.names), min(speakers, len(self.names)), replace=False):
-            own = np.flatnonzero(self.labels == label)
-            drawn.append(rng.choice(own, takes, replace=len(own) < takes))
-        return np.concatenate(drawn)
-
-    def crops(self, chosen: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """A random piece of ``size`` samples of each, within -1 and 1."""
-        pieces = np.empty((len(chosen), size), np.float32)
-        for row, index in enumerate(chosen):
-            sound = self.sounds[index]
-            if len(sound) < size:
-                sound = np.tile(sound, -(-size // len(sound)))
-            at = int(rng.integers(0, len(sound) - size + 1))
-            pieces[row] = sound[at : at + size]
-        pieces /= 32767
-        return pieces
 
 
 def _hold_out(voices: Voices, recipe: SpeakerRecipe) -> tuple[Voices, Voices]:
@@ -200,12 +134,6 @@ def _hold_out(voices: Voices, recipe: SpeakerRecipe) -> tuple[Voices, Voices]:
     if len(kept.names) < 2:
         raise EncoderError(f"a speaker network is trained on two speakers or more, not {len(kept.names)}")
     return kept, voices.of(apart)
-
-
-def _faster(sound: NDArray[np.int16], speed: float) -> NDArray[np.int16]:
-    ratio = Fraction(speed).limit_denominator(20)
-    faster = resample(Waveform(sound.astype(np.float32), ratio.numerator), ratio.denominator).samples
-    return np.rint(np.clip(faster, -32767, 32767)).astype(np.int16)
 
 
 def _rate(step: int, recipe: SpeakerRecipe) -> float:
@@ -231,6 +159,20 @@ def _triplet(vectors: Tensor, labels: Tensor, recipe: SpeakerRecipe) -> Tensor:
     own = cosines.masked_fill(~same, math.inf).amin(1)
     other = cosines.masked_fill(same, -math.inf).amax(1)
     return (recipe.triplet_margin + other - own).clamp_min(0).mean()
+
+
+def _centre(network: ResCNN, voices: Voices) -> None:
+    """Move the mean of all voices to the origin, so that the cosine of two strangers is about nothing."""
+    import torch
+
+    means = []
+    with torch.inference_mode():
+        for label in range(len(voices.names)):
+            own = np.flatnonzero(voices.labels == label)[:CENTRED]
+            projected = [network.project(*hear(*pad([voices.sounds[index].astype(np.float32)]))) for index in own]
+            means.append(torch.cat(projected).mean(0))
+    with torch.no_grad():
+        network.affine.bias -= torch.stack(means).mean(0)
 
 
 def _measure(network: ResCNN, voices: Voices) -> dict[str, Any] | None:

@@ -64,14 +64,18 @@ class ResCNN:
                     name = f"stage{stage}_block{block}{half}"
                     _add(layers, name, nn.Conv2d(channels, channels, 3, padding=1, bias=False))
             before, banks = channels, (banks + 1) // 2
-        layers["affine"] = nn.Linear(before * banks, shape.dim)
         self.shape = shape
-        self.layers = nn.ModuleDict(layers)
+        self.affine = nn.Linear(before * banks, shape.dim)
+        self.layers = nn.ModuleDict({**layers, "affine": self.affine})
 
     def __call__(self, banks: Tensor, frames: Tensor) -> Tensor:
         """Vectors (batch, dim) of length 1 from normalised filterbanks (batch, frames, 64)."""
         from torch.nn.functional import normalize
 
+        return normalize(self.project(banks, frames), dim=1)
+
+    def project(self, banks: Tensor, frames: Tensor) -> Tensor:
+        """The same before they are brought to length 1: what the affine layer gives."""
         x = banks[:, None]
         for stage in range(len(self.shape.channels)):
             frames = (frames + 1) // 2
@@ -82,7 +86,8 @@ class ResCNN:
                 inner = self._convolve(f"{name}a", x).clamp(0, CLIP) * mask
                 x = (self._convolve(f"{name}b", inner) + x).clamp(0, CLIP) * mask
         mean = x.sum(2) / frames[:, None, None]
-        return normalize(self.layers["affine"](mean.flatten(1)), dim=1)
+        projected: Tensor = self.affine(mean.flatten(1))
+        return projected
 
     def _convolve(self, name: str, x: Tensor) -> Tensor:
         convolved: Tensor = self.layers[f"{name}_norm"](self.layers[name](x))

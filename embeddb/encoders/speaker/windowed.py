@@ -22,17 +22,19 @@ def embed_windows(
     *,
     seconds: float,
     batch_seconds: float,
+    least_seconds: float = 0.0,
     equal_lengths: bool = False,
 ) -> Vectors:
     """Vectors (len(inputs), dim) of length 1: the mean over each sound's windows of ``seconds``.
 
     ``embed`` gets at most ``batch_seconds`` of sound at 16 kHz at a time (but always one window), of like length,
-    or of one length where ``equal_lengths`` is set. A sound that is too short or silent gets a row of NaN.
+    or of one length where ``equal_lengths`` is set. A sound below ``least_seconds`` is repeated up to there; one of
+    less than 25 ms, or silent, gets a row of NaN.
     """
     owners: list[int] = []
     pieces: list[Samples] = []
     for position, value in enumerate(inputs):
-        for piece in _pieces(value, position, seconds):
+        for piece in _pieces(value, position, seconds, round(least_seconds * RATE)):
             owners.append(position)
             pieces.append(piece)
     sums = np.zeros((len(inputs), dim))
@@ -45,7 +47,7 @@ def embed_windows(
     return np.asarray(sums / lengths, np.float32)
 
 
-def _pieces(value: object, position: int, seconds: float) -> list[Samples]:
+def _pieces(value: object, position: int, seconds: float, least: int) -> list[Samples]:
     if not isinstance(value, Waveform):
         raise EncoderError(
             f"input {position} is {type(value).__name__}, not sound: give embeddb.Waveform(samples, rate), "
@@ -56,7 +58,10 @@ def _pieces(value: object, position: int, seconds: float) -> list[Samples]:
         check(value)
     except SourceError:
         return []
-    return [window.samples for window in windows(resample(value, RATE), seconds)]
+    sound = resample(value, RATE)
+    if len(sound) < least:
+        sound = Waveform(np.resize(sound.samples, least), RATE)
+    return [window.samples for window in windows(sound, seconds)]
 
 
 def _batches(pieces: Sequence[Samples], limit: int, equal_lengths: bool) -> Iterator[list[int]]:

@@ -1,0 +1,1 @@
+"""Training encoders on one's own rows."""
