@@ -26,12 +26,11 @@ from sqlalchemy.orm import Mapper
 
 from embeddb.errors import LoadError
 from embeddb.orm.copy_rows import Field, Packer, Where, pack_column
-from embeddb.orm.copy_types import packer_of
+from embeddb.orm.copy_types import VECTOR_SENDS, packer_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
-from embeddb.orm.types import VectorType
 
 #: Types whose values the packers take as they are; for others SQLAlchemy's bind processor comes first.
-_PLAIN: Final = (VectorType, Integer, Float, Boolean, Uuid, Date, DateTime, LargeBinary)
+_PLAIN: Final = (Integer, Float, Boolean, Uuid, Date, DateTime, LargeBinary)
 
 # A domain has its base type's send function. atthasdef is true of generated columns too.
 _TYPES: Final = text(
@@ -138,7 +137,9 @@ def copy_columns(connection: Connection, target: Target, given: Sequence[Column[
                 f"{table}.{column.name} is of type {row.type}, for which there is no binary form here: "
                 "load the rows with session.add_all"
             )
-        copied.append(CopyColumn(column, packer, _processor(connection, column), make))
+        # Whatever type a vector column was declared with, pgvector's own say, vectors are packed as they are given.
+        process = None if row.send in VECTOR_SENDS else _processor(connection, column)
+        copied.append(CopyColumn(column, packer, process, make))
     order = {column: number for number, column in enumerate(given)}
     return sorted(copied, key=lambda copy: order.get(copy.column, len(order)))
 

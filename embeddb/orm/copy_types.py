@@ -30,13 +30,19 @@ _UINT2, _INT2, _INT4, _INT8 = (np.dtype(code) for code in (">u2", ">i2", ">i4", 
 _EPOCH: Final = np.datetime64("2000-01-01", "us")
 
 
+#: The send functions of pgvector's types.
+VECTOR_SENDS: Final[Mapping[str | None, Storage]] = MappingProxyType(
+    {"vector_send": "vector", "halfvec_send": "halfvec"}
+)
+
+
 def packer_of(send: str | None, oid: int, dim: int | None, context: AdaptContext | None) -> Packer | None:
     """The packer for the type with this send function and oid; None where there is no binary form for it.
 
     ``dim``: a vector column's dimensions. ``context``: psycopg's connection, or None with another driver.
     """
-    if send in ("vector_send", "halfvec_send"):
-        return _vectors("vector" if send == "vector_send" else "halfvec", dim)
+    if send in VECTOR_SENDS:
+        return _vectors(VECTOR_SENDS[send], dim)
     if send in _TEXTS:
         connection = context.connection if context else None
         return _texts(connection.info.encoding if connection else "utf-8")

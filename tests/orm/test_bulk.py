@@ -236,6 +236,15 @@ def test_the_database_decides_what_a_column_is(session: Session) -> None:
         bulk_load(session, odd, [{"place": [1, 2]}])
 
 
+def test_a_column_of_pgvectors_own_type(session: Session) -> None:
+    from pgvector.sqlalchemy import Vector as Stock
+
+    table = Table("stock", MetaData(), Column("vector", Stock(3)), prefixes=["TEMPORARY"])
+    table.create(session.connection())
+    assert bulk_load(session, table, [{"vector": np.array([1, 2, 3])}]) == 1
+    assert session.scalar(text("SELECT vector FROM stock")) == "[1,2,3]"
+
+
 def test_kinds_of_a_hierarchy_and_rows_that_wait(engine18: Engine) -> None:
     class Local(DeclarativeBase):
         pass
