@@ -110,7 +110,11 @@ def _server(connection: Connection) -> Iterator[Finding]:
 
     major = int(setting("server_version_num")) // 10000
     supported = 15 <= major <= 18
-    yield Finding("Postgres", "ok" if supported else "error", setting("server_version") + ("" if supported else ": 15 to 18 are supported"))
+    yield Finding(
+        "Postgres",
+        "ok" if supported else "error",
+        setting("server_version") + ("" if supported else ": 15 to 18 are supported"),
+    )
     found = connection.exec_driver_sql("SELECT extversion FROM pg_extension WHERE extname = 'vector'").scalar()
     if found is None:
         yield Finding("pgvector", "error", "is not in this database: run CREATE EXTENSION vector")
@@ -124,7 +128,11 @@ def _server(connection: Connection) -> Iterator[Finding]:
         yield Finding("pgvector", "ok", found)
     if setting("jit") == "on":
         yield Finding("jit", "warning", "on: it makes short vector searches slower; ALTER DATABASE … SET jit = off")
-    yield Finding("maintenance_work_mem", "ok", f"{setting('maintenance_work_mem')}: an HNSW build that does not fit is several times slower")
+    yield Finding(
+        "maintenance_work_mem",
+        "ok",
+        f"{setting('maintenance_work_mem')}: an HNSW build that does not fit is several times slower",
+    )
 
 
 def _columns(connection: Connection, models: str | None) -> Iterator[Any]:
@@ -164,7 +172,11 @@ def _embedding(connection: Connection, column: Any) -> Iterator[Finding]:
     if used:
         yield Finding(name, "ok", f"{settings.metric.name} searches use {used[0]}")
     else:
-        yield Finding(name, "error", f"no valid {settings.index.method} index serves {settings.metric.name} searches: create or REINDEX it")
+        yield Finding(
+            name,
+            "error",
+            f"no valid {settings.index.method} index serves {settings.metric.name} searches: create or REINDEX it",
+        )
 
 
 def _encoders(columns: list[Any]) -> Iterator[Finding]:

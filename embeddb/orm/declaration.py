@@ -127,7 +127,7 @@ class Declaration:
             return
         if dim != encoder_dim:
             raise DeclarationError(
-                f"{where}: dim={dim}, but its encoder gives {encoder_dim} dimensions; drop dim, or set the encoder's own"
+                f"{where}: dim={dim}, but its encoder gives {encoder_dim} dimensions; drop dim, or set the encoder's"
             )
 
 

@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, Final, Literal
 
 from sqlalchemy import Column
+from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
 
 class _Unreadable(Enum):
@@ -25,11 +26,11 @@ def insert_default(column: Column[Any]) -> Any | Unreadable:
     default = column.default
     if default is None:
         return None if column.server_default is None else UNREADABLE
-    if default.is_scalar:
+    if isinstance(default, ScalarElementColumnDefault):
         return default.arg
-    if not default.is_callable:
+    if not isinstance(default, CallableColumnDefault):
         return UNREADABLE
     try:
-        return default.arg(None)
+        return default.arg(None)  # type: ignore[arg-type]  # there is no statement yet
     except AttributeError:  # it looks into the statement's context, which does not exist yet
         return UNREADABLE

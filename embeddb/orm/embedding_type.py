@@ -45,7 +45,9 @@ class EmbeddingComparator(VectorComparator):
 
 
 _DISTANCE: Final = Float()
-_OPERATORS: Final = {metric.operator: custom_op(metric.operator) for metric in METRICS.values()}
+_OPERATORS: Final[dict[str, custom_op[Any]]] = {
+    metric.operator: custom_op(metric.operator) for metric in METRICS.values()
+}
 
 
 def distance(
@@ -62,8 +64,6 @@ def distance(
 class _Declared:
     """What the types below add: the settings, and dimensions that are asked for late."""
 
-    comparator_factory = EmbeddingComparator
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
@@ -76,12 +76,14 @@ class EmbeddingVector(_Declared, VECTOR):
     """``vector(n)`` of a declared embedding."""
 
     cache_ok = True
+    comparator_factory = EmbeddingComparator
 
 
 class EmbeddingHalfvec(_Declared, HALFVEC):
     """``halfvec(n)`` of a declared embedding."""
 
     cache_ok = True
+    comparator_factory = EmbeddingComparator
 
 
 def embedding_type(settings: Settings) -> TypeEngine[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import bindparam, text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Session
 
 from embeddb.errors import EncoderError
@@ -28,7 +28,7 @@ _HAS_TRIGGER: Final = text(
     """
 ).bindparams(bindparam("catalog", CATALOG))
 
-_quote: Final = postgresql.dialect().identifier_preparer.format_table
+_quote: Final = PGDialect().identifier_preparer.format_table  # type: ignore[no-untyped-call]
 
 
 def hand_over(session: Session, declarations: Iterable[Declaration], error: EncoderError) -> None:

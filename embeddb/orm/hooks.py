@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import event
+from sqlalchemy.engine import Result
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_session, sessionmaker
-from sqlalchemy.engine import Result
 
 from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
@@ -103,7 +103,7 @@ def _sync_target(target: SessionTarget) -> type[Session] | Session:
 
 def _own_sync_class(factory: async_sessionmaker[Any]) -> type[Session]:
     """Give an async factory a Session class of its own, so that hooks on it touch no other factory."""
-    given = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
+    given: type[Session] = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
     if vars(given).get(_FACTORY) is factory:
         return given
     own = type(given.__name__, (given,), {_FACTORY: factory})

@@ -51,7 +51,8 @@ def indexed(vector: ColumnElement[Any], settings: Settings) -> ColumnElement[Any
         return vector
     if index.prefix is not None:
         # Literals, not parameters: under a generic plan $1 is no longer the 1 of the index.
-        first, count = literal_column("1"), literal_column(str(index.prefix))
+        first: ColumnElement[int] = literal_column("1")
+        count: ColumnElement[int] = literal_column(str(index.prefix))
         kind = HALFVEC if "halfvec" in (index.cast, settings.storage) else VECTOR
         vector = cast(func.subvector(vector, first, count), kind(index.prefix))
     elif index.cast == "halfvec":

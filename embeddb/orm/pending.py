@@ -77,9 +77,8 @@ def embed_pendings(session: Session, pendings: Iterable[Pending], progress: Prog
             settings = pending.declaration.settings
             batches.setdefault((settings.encoder, settings.on_error), []).append(pending)
     for (encoder, on_error), batch in batches.items():
-        texts = [pending.text for pending in batch]
         try:
-            vectors = encode_texts(encoder, texts, name=lambda n, batch=batch: batch[n].name, progress=progress)
+            vectors = _encode(encoder, batch, progress)
         except EncoderError as error:
             if on_error == "raise":
                 raise
@@ -89,6 +88,13 @@ def embed_pendings(session: Session, pendings: Iterable[Pending], progress: Prog
             done += zip(batch, vectors, strict=True)
     for pending, vector in done:
         pending.assign(vector)
+
+
+def _encode(encoder: Encoder, batch: Sequence[Pending], progress: Progress | None) -> list[Vector | None]:
+    def name(number: int) -> str:
+        return batch[number].name
+
+    return encode_texts(encoder, [pending.text for pending in batch], name=name, progress=progress)
 
 
 def stale(pendings: Iterable[Pending]) -> list[Pending]:
@@ -154,8 +160,8 @@ def _due(state: InstanceState[Any], declaration: Declaration) -> bool:
         return True
     if any(state.attrs[key].history.has_changes() for key in declaration.source_keys):
         return True
-    vector = state.attrs[declaration.key].history
-    return bool(vector.added) and vector.added[0] is None
+    added = state.attrs[declaration.key].history.added
+    return bool(added) and next(iter(added)) is None
 
 
 def _read_source(state: InstanceState[Any], instance: Any, key: str, column: Column[Any]) -> Any:

@@ -15,15 +15,27 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, cast, func, literal_column, select, true, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Dialect,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+)
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import InstanceState
+from sqlalchemy.orm import ColumnProperty, InstanceState
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, Label
 from sqlalchemy.sql.visitors import InternalTraversal, iterate
 
-from embeddb.encoders import embed_query
+from embeddb.encoders import Encoder, embed_query
 from embeddb.errors import QueryError
 from embeddb.orm.index_expression import compared, compares_halfvec
 from embeddb.orm.offload import offload
@@ -59,7 +71,7 @@ def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | 
     name = state.mapper.class_.__name__
     props = [prop for prop in state.mapper.column_attrs if settings_of(prop.columns[0].type) is not None]
     same = [prop for prop in props if settings_of(prop.columns[0].type) is settings]
-    alike = same or [prop for prop in props if prop.columns[0].type.settings.encoder == settings.encoder]
+    alike = same or [prop for prop in props if _encoder_of(prop) == settings.encoder]
     if len(alike) != 1:
         raise QueryError(f"{name} has {len(alike) or 'no'} embeddings by {settings.encoder!r}: give the vector itself")
     (prop,) = alike
@@ -71,6 +83,11 @@ def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | 
     keys = zip(state.mapper.primary_key, state.identity, strict=True)
     stored = select(prop.columns[0]).where(*(column == value for column, value in keys)).scalar_subquery()
     return compared(stored, settings)
+
+
+def _encoder_of(prop: ColumnProperty[Any]) -> Encoder | None:
+    settings = settings_of(prop.columns[0].type)
+    return settings.encoder if settings else None
 
 
 class _Query:
@@ -117,7 +134,7 @@ class SearchVector(ColumnElement[Any]):
 
     __visit_name__ = "search_vector"
     # One child, so that a statement's cache key is quickly made: this is on the path of every search.
-    _traverse_internals = (("vector", InternalTraversal.dp_clauseelement),)
+    _traverse_internals = [("vector", InternalTraversal.dp_clauseelement)]
 
     def __init__(self, vector: ColumnElement[Any]) -> None:
         self.vector = vector
@@ -157,7 +174,10 @@ def _wanted(statement: Select[Any]) -> ColumnElement[Any]:
 
 def _scan_settings(settings: Settings, wanted: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
     if isinstance(settings.index, HNSW):
-        ef_search = func.least(literal_column(str(MAX_EF_SEARCH)), func.greatest(literal_column(str(MIN_EF_SEARCH)), literal_column("2") * wanted))
+        ef_search = func.least(
+            literal_column(str(MAX_EF_SEARCH)),
+            func.greatest(literal_column(str(MIN_EF_SEARCH)), literal_column("2") * wanted),
+        )
         yield _set("hnsw.ef_search", cast(ef_search, Text))
         # With iterative scans a filter, or a LIMIT beyond ef_search, makes the scan go on instead of giving up.
         yield _set("hnsw.iterative_scan", literal_column("'strict_order'"))

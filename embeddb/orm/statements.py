@@ -23,9 +23,9 @@ from embeddb.encoders import Progress
 from embeddb.errors import EncoderError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
-from embeddb.orm.mode import current_mode
 from embeddb.orm.encode import encode_texts
 from embeddb.orm.handover import hand_over
+from embeddb.orm.mode import current_mode
 from embeddb.sources.text import compose
 from embeddb.vectors import Vector, check_vector
 
@@ -80,7 +80,9 @@ def _run_insert(
     given = state.parameters or {}
     constants = _by_attribute(mapper, statement._values or {})
     if statement._multi_values:
-        rows = [_by_attribute(mapper, row) for many in statement._multi_values for row in _dictionaries(statement, many)]
+        rows = [
+            _by_attribute(mapper, row) for many in statement._multi_values for row in _dictionaries(statement, many)
+        ]
     else:
         parameters = [given] if isinstance(given, Mapping) else given
         rows = [{**constants, **row} for row in parameters]
@@ -89,7 +91,8 @@ def _run_insert(
         statement = _follow_conflict(statement, declaration)
     if statement._multi_values:
         statement = statement._generate()
-        statement._multi_values = ([{_column(mapper, key): value for key, value in row.items()} for row in rows],)
+        by_column: list[dict[Any, Any]] = [{_column(mapper, key): row[key] for key in row} for row in rows]
+        statement._multi_values = (by_column,)
         return state.invoke_statement(statement=statement)
     if isinstance(given, Mapping) and not given:
         return state.invoke_statement(statement=statement.values(_added(rows[0], constants)))
@@ -102,9 +105,7 @@ def _added(row: Row, constants: Row) -> Row:
     return {key: value for key, value in row.items() if key not in constants}
 
 
-def _embed_rows(
-    session: Session, declaration: Declaration, rows: Sequence[Row], progress: Progress | None
-) -> None:
+def _embed_rows(session: Session, declaration: Declaration, rows: Sequence[Row], progress: Progress | None) -> None:
     texts: list[str | None] = []
     wanting: list[Row] = []
     for number, row in enumerate(rows, 1):
@@ -196,7 +197,7 @@ def _run_update(
         result = state.invoke_statement()
         embed_updated(state.session, mapper, state.parameters, progress)
         return result
-    written = _by_attribute(mapper, dict(statement._values or statement._ordered_values or ())).keys()
+    written = _by_attribute(mapper, dict(statement._values or getattr(statement, "_ordered_values", None) or ())).keys()
     due = [d for d in declarations if written & set(d.source_keys) and d.key not in written]
     if not due:
         return None
@@ -260,7 +261,7 @@ def _attribute(mapper: Mapper[Any], key: Any) -> str:
         key = mapper.local_table.c[key]
     elif not isinstance(key, Column):
         key = key.__clause_element__()
-        key = mapper.local_table.c[key.key] if key.key in mapper.local_table.c else key
+        key = mapper.local_table.c.get(key.key, key)
     return mapper.get_property_by_column(key).key
 
 

@@ -33,7 +33,9 @@ def nearest(
     column = embedding.__clause_element__() if isinstance(embedding, QueryableAttribute) else embedding
     settings = settings_of(getattr(column, "type", None))
     if settings is None:
-        raise QueryError(f"nearest takes a column made by embedding_column, such as Article.embedding, not {embedding!r}")
+        raise QueryError(
+            f"nearest takes a column made by embedding_column, such as Article.embedding, not {embedding!r}"
+        )
     measured = measure(column, settings, settings.metric, query, exact=exact)
     columns: list[ColumnElement[Any]] = []
     if distance:

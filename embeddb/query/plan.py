@@ -29,9 +29,7 @@ class Plan:
         return "\n".join(self.lines)
 
 
-def explain(
-    bind: Session | Connection, statement: Select[Any], parameters: Mapping[str, Any] | None = None
-) -> Plan:
+def explain(bind: Session | Connection, statement: Select[Any], parameters: Mapping[str, Any] | None = None) -> Plan:
     """The plan of ``statement`` in the present transaction: EXPLAIN, so the statement itself does not run.
 
     The query's text, if it has one, is encoded as it would be.
@@ -39,7 +37,7 @@ def explain(
     connection = bind.connection() if isinstance(bind, Session) else bind
     compiled = statement.compile(connection, compile_kwargs={"render_postcompile": True})
     values = compiled.construct_params(dict(parameters or {}))
-    processors = compiled._bind_processors
+    processors: Mapping[str, Any] = compiled._bind_processors
     sent = {name: processors[name](value) if name in processors else value for name, value in values.items()}
     rows = connection.exec_driver_sql("EXPLAIN (COSTS OFF) " + compiled.string, sent)
     return Plan(compiled.string, tuple(row[0] for row in rows))

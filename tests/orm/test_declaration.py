@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Computed, Enum, ForeignKey, Integer, MetaData, Text
-from sqlalchemy.dialects import postgresql
+from sqlalchemy import Computed, Enum, ForeignKey, Integer, MetaData, Text, create_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -22,11 +21,12 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from embeddb import HNSW, HALFVEC, EmbeddingSpec, IVFFlat, Vector, declared, embedding_column
+from embeddb import HALFVEC, HNSW, EmbeddingSpec, IVFFlat, Vector, declared, embedding_column
 from embeddb.encoders import Hashing
 from embeddb.errors import DeclarationError, EncoderNotFound
 
 HASHING = Hashing(dim=32)
+DIALECT: Any = create_engine("postgresql+psycopg://").dialect
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def base() -> type[DeclarativeBase]:
 
 
 def ddl(element: Any) -> str:
-    return " ".join(str(element.compile(dialect=postgresql.dialect())).split())
+    return " ".join(str(element.compile(dialect=DIALECT)).split())
 
 
 def test_one_source(base: type[DeclarativeBase]) -> None:
@@ -52,7 +52,8 @@ def test_one_source(base: type[DeclarativeBase]) -> None:
     assert declaration.spec == EmbeddingSpec(
         table="articles", column="embedding", sources=("body",), encoder=dict(HASHING.config), dim=32
     )
-    assert declaration.mapper is Article.__mapper__
+    assert declaration.mapper is not None
+    assert declaration.mapper.class_ is Article
     assert declaration.sources == (Article.__table__.c.body,)
     table = Article.__table__
     assert "embedding vector(32)," in ddl(CreateTable(table))
@@ -61,7 +62,7 @@ def test_one_source(base: type[DeclarativeBase]) -> None:
         "CREATE INDEX ix_articles_embedding_hnsw ON articles USING hnsw (embedding vector_cosine_ops) "
         "WITH (m = 16, ef_construction = 64)"
     )
-    assert Article.__mapper__.column_attrs["embedding"].deferred
+    assert declaration.mapper.column_attrs["embedding"].deferred
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, Select, bindparam, event, exists, func, select, text, tuple_
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, event, exists, func, select, text, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, sessionmaker
 
 from embeddb import HNSW, IVFFlat, Vector, bulk_load, embedding_column, install, nearest
@@ -19,6 +18,9 @@ from embeddb.errors import MetricMismatch, NoEmbedding, QueryError, VectorError
 DIM = 24
 ROWS = 3000
 HASHING = Hashing(dim=DIM)
+
+
+DIALECT: Any = create_engine("postgresql+psycopg://").dialect
 
 
 class Base(DeclarativeBase):
@@ -68,8 +70,12 @@ def engine(module_engine: Engine, vectors: np.ndarray[Any, np.dtype[np.float32]]
             bulk_load(
                 connection,
                 table,
-                {"id": np.arange(ROWS), "cat": np.arange(ROWS) % 500, "title": [f"row {n}" for n in range(ROWS)],
-                 "embedding": vectors},
+                {
+                    "id": np.arange(ROWS),
+                    "cat": np.arange(ROWS) % 500,
+                    "title": [f"row {n}" for n in range(ROWS)],
+                    "embedding": vectors,
+                },
             )
             for index in table.__table__.indexes:
                 index.create(connection)
@@ -105,9 +111,7 @@ def plan(session: Session, statement: Select[Any]) -> str:
 
 def _processed(compiled: Any) -> dict[str, Any]:
     processors = compiled._bind_processors
-    return {
-        name: processors[name](value) if name in processors else value for name, value in compiled.params.items()
-    }
+    return {name: processors[name](value) if name in processors else value for name, value in compiled.params.items()}
 
 
 def distances(metric: str, vectors: Any, query: Any) -> Any:
@@ -175,16 +179,18 @@ def test_exact(session: Session, vectors: Any) -> None:
 
 
 def test_sql() -> None:
-    sql = str(nearest(Item.embedding, "text").where(Item.cat == 1).limit(5).offset(2).compile(dialect=postgresql.psycopg.dialect()))
+    sql = str(nearest(Item.embedding, "text").where(Item.cat == 1).limit(5).offset(2).compile(dialect=DIALECT))
     assert " ".join(sql.split()) == (
         "SELECT cosine_vector_hnsw.id, cosine_vector_hnsw.cat, cosine_vector_hnsw.title FROM cosine_vector_hnsw "
         "WHERE cosine_vector_hnsw.embedding IS NOT NULL AND cosine_vector_hnsw.cat = %(cat_1)s::INTEGER "
         "ORDER BY cosine_vector_hnsw.embedding <=> (SELECT %(query_1)s::vector AS anon_1 "
-        "WHERE set_config('hnsw.ef_search', CAST(least(1000, greatest(64, 2 * (%(param_1)s::INTEGER + %(param_2)s::INTEGER))) AS TEXT), "
+        "WHERE set_config('hnsw.ef_search', "
+        "CAST(least(1000, greatest(64, 2 * (%(param_1)s::INTEGER + %(param_2)s::INTEGER))) AS TEXT), "
         "true) IS NOT NULL AND set_config('hnsw.iterative_scan', 'strict_order', true) IS NOT NULL "
-        "AND set_config('hnsw.max_scan_tuples', '2147483647', true) IS NOT NULL) LIMIT %(param_1)s::INTEGER OFFSET %(param_2)s::INTEGER"
+        "AND set_config('hnsw.max_scan_tuples', '2147483647', true) IS NOT NULL) "
+        "LIMIT %(param_1)s::INTEGER OFFSET %(param_2)s::INTEGER"
     )
-    without_limit = str(nearest(Item.embedding, "text").compile(dialect=postgresql.psycopg.dialect()))
+    without_limit = str(nearest(Item.embedding, "text").compile(dialect=DIALECT))
     assert "set_config" not in without_limit
 
 
@@ -314,8 +320,6 @@ def test_row_level_security(session: Session, vectors: Any) -> None:
 
 
 async def test_async(engine: Engine, vectors: Any) -> None:
-    from sqlalchemy.ext.asyncio import create_async_engine
-
     async_engine: AsyncEngine = create_async_engine(engine.url)
     async with async_sessionmaker(async_engine)() as session:
         rows = (await session.scalars(nearest(Item.embedding, "row 42").limit(5))).all()
