@@ -11,20 +11,19 @@ from datetime import UTC, date, datetime
 from numbers import Integral, Real
 from textwrap import shorten
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import numpy as np
-from psycopg import ProgrammingError
-from psycopg.abc import AdaptContext
-from psycopg.adapt import PyFormat, Transformer
-from psycopg.pq import Format
 
 from embeddb.errors import LoadError
 from embeddb.metrics import Storage
 from embeddb.orm.copy_rows import Field, Fixed, Packer, Where
 from embeddb.vectors import as_vector, check_vectors, pack
 from embeddb.vectors.wire import ELEMENT
+
+if TYPE_CHECKING:
+    from psycopg.abc import AdaptContext
 
 _UINT2, _INT2, _INT4, _INT8 = (np.dtype(code) for code in (">u2", ">i2", ">i4", ">i8"))
 _EPOCH: Final = np.datetime64("2000-01-01", "us")
@@ -182,6 +181,10 @@ def _adapted(oid: int, context: AdaptContext | None, json: bytes | None) -> Pack
 
     ``json``: what goes in front of JSON that is text already, which asyncpg's JSON types make of a value.
     """
+    from psycopg import ProgrammingError  # not above, because it is slow to import
+    from psycopg.adapt import PyFormat, Transformer
+    from psycopg.pq import Format
+
     transformer = Transformer(context)
     try:
         transformer.set_dumper_types([oid], Format.BINARY)

@@ -166,5 +166,6 @@ class _SearchHalfvec(_Search, HALFVEC):
     cache_ok = True
 
 
-# What reflection makes of the types' names; SQLAlchemy keeps this table for that.
+# What reflection makes of these names, in SQLAlchemy's table for that. pgvector.sqlalchemy, where it is imported
+# later, takes the names over.
 ischema_names.update(vector=VECTOR, halfvec=HALFVEC)
