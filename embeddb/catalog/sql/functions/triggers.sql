@@ -55,25 +55,29 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c record := embeddb.columns(embedding);
     relation regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = trigger_sql.embedding);
+    missing text := format('SELECT %s FROM new_rows AS n WHERE (n.%I IS NULL) <> %s',
+                           embeddb.key_sql(c.keys, 'n'), c.vector, embeddb.blank_sql(relation, c.sources, 'n'));
 BEGIN
     RETURN CASE event
-        WHEN 'insert' THEN format(
-            'SELECT embeddb.enqueue(%s, ARRAY(SELECT %s FROM new_rows AS n WHERE (n.%I IS NULL) <> %s))',
-            embedding, embeddb.key_sql(c.keys, 'n'), c.vector, embeddb.blank_sql(relation, c.sources, 'n'))
-        WHEN 'delete' THEN format(
-            'SELECT embeddb.drop_jobs(%s, ARRAY(SELECT %s FROM old_rows AS o))',
-            embedding, embeddb.key_sql(c.keys, 'o'))
-        WHEN 'change' THEN format(
-            'INSERT INTO embeddb.job (embedding, keys) VALUES (%s, jsonb_build_array(%s))',
-            embedding, embeddb.key_sql(c.keys, new))
-        WHEN 'settle' THEN format(
-            'SELECT embeddb.drop_jobs(%s, ARRAY[%s])', embedding, embeddb.key_sql(c.keys, new))
-        WHEN 'key' THEN format(
-            'INSERT INTO embeddb.job (embedding, keys) SELECT %1$s, jsonb_build_array(%2$s)'
-            ' WHERE embeddb.is_pending(%1$s, to_jsonb(%3$s))',
-            embedding, embeddb.key_sql(c.keys, new), embeddb.key_sql(c.keys, old))
+        WHEN 'insert' THEN format('SELECT embeddb.enqueue(%s, ARRAY(%s))', embedding, missing)
+        WHEN 'insert few' THEN format('SELECT to_jsonb(ARRAY(%s LIMIT 2))', missing)
+        WHEN 'delete' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY(SELECT %s FROM old_rows AS o))',
+                                  embedding, embeddb.key_sql(c.keys, 'o'))
+        WHEN 'change' THEN format('INSERT INTO embeddb.job (embedding, keys) VALUES (%s, jsonb_build_array(%s))',
+                                  embedding, embeddb.key_sql(c.keys, new))
+        WHEN 'settle' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY[%s])', embedding, embeddb.key_sql(c.keys, new))
+        WHEN 'key' THEN format('INSERT INTO embeddb.job (embedding, keys) SELECT %1$s, jsonb_build_array(%2$s)'
+                               ' WHERE embeddb.is_pending(%1$s, to_jsonb(%3$s))',
+                               embedding, embeddb.key_sql(c.keys, new), embeddb.key_sql(c.keys, old))
     END;
 END $$;
+
+-- The body of a trigger function. `body` runs while the columns in `named` are called as they are now, `otherwise` after.
+CREATE OR REPLACE FUNCTION embeddb.trigger_body_sql(relation regclass, named name[], body text, otherwise text, result text)
+RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(E'\nBEGIN\n    IF     %s\n    THEN\n        %s;\n    ELSE\n        %s;\n    END IF;\n    RETURN %s;\nEND ',
+                  embeddb.same_names_sql(relation, named), body, otherwise, result)
+$$;
 
 -- One trigger function of an embedding, as the statement that makes it.
 CREATE OR REPLACE FUNCTION embeddb.trigger_function_sql(embedding integer, event text) RETURNS text
@@ -81,31 +85,37 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c record := embeddb.columns(embedding);
     relation regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = trigger_function_sql.embedding);
-    named name[] := c.keys;
     body text;
-    fallback text;
 BEGIN
-    IF event = 'truncate' THEN
+    CASE event
+    WHEN 'truncate' THEN
         body := format('BEGIN PERFORM embeddb.drop_all_jobs(%s); RETURN NULL; END', embedding);
+    WHEN 'insert' THEN
+        -- Statements of one row are the most frequent, and need not go the way of many.
+        body := E'\nDECLARE\n    few jsonb;' || embeddb.trigger_body_sql(
+            relation, c.keys || c.sources || c.vector,
+            format(E'few := (%s);\n        IF jsonb_array_length(few) = 1 THEN\n'
+                   '            INSERT INTO embeddb.job (embedding, keys) VALUES (%s, few);\n'
+                   '        ELSIF jsonb_array_length(few) > 1 THEN\n            PERFORM %s;\n        END IF',
+                   embeddb.trigger_sql(embedding, 'insert few'), embedding,
+                   substr(embeddb.trigger_sql(embedding, 'insert'), 8)),
+            format('EXECUTE embeddb.trigger_sql(%s, ''insert'')', embedding), 'NULL');
+    WHEN 'delete' THEN
+        body := embeddb.trigger_body_sql(
+            relation, c.keys, 'PERFORM ' || substr(embeddb.trigger_sql(embedding, event), 8),
+            format('EXECUTE embeddb.trigger_sql(%s, ''delete'')', embedding), 'NULL');
+    WHEN 'clear' THEN
+        body := embeddb.trigger_body_sql(
+            relation, ARRAY[c.vector], format('NEW.%I := NULL', c.vector),
+            format('NEW := jsonb_populate_record(NEW, jsonb_build_object((embeddb.columns(%s)).vector, NULL))', embedding),
+            'NEW');
     ELSE
-        IF event = 'clear' THEN
-            named := ARRAY[c.vector];
-            body := format('NEW.%I := NULL', c.vector);
-            fallback := format('NEW := jsonb_populate_record(NEW, jsonb_build_object((embeddb.columns(%s)).vector, NULL))',
-                               embedding);
-        ELSE
-            IF event = 'insert' THEN
-                named := c.keys || c.sources || c.vector;
-            END IF;
-            body := regexp_replace(embeddb.trigger_sql(embedding, event), '^SELECT', 'PERFORM');
-            fallback := format('EXECUTE embeddb.trigger_sql(%s, %L, %L, %L)', embedding, event, '($1)', '($2)')
-                        || CASE event WHEN 'key' THEN ' USING NEW, OLD' WHEN 'change' THEN ' USING NEW'
-                                      WHEN 'settle' THEN ' USING NEW' ELSE '' END;
-        END IF;
-        body := format(E'\nBEGIN\n    IF     %s\n    THEN\n        %s;\n    ELSE\n        %s;\n    END IF;\n    RETURN %s;\nEND ',
-                       embeddb.same_names_sql(relation, named), body, fallback,
-                       CASE WHEN event IN ('insert', 'delete') THEN 'NULL' ELSE 'NEW' END);
-    END IF;
+        body := embeddb.trigger_body_sql(
+            relation, c.keys, regexp_replace(embeddb.trigger_sql(embedding, event), '^SELECT', 'PERFORM'),
+            format('EXECUTE embeddb.trigger_sql(%s, %L, %L, %L) USING NEW%s', embedding, event, '($1)', '($2)',
+                   CASE event WHEN 'key' THEN ', OLD' ELSE '' END),
+            'NEW');
+    END CASE;
     RETURN format('CREATE OR REPLACE FUNCTION embeddb.on_%s_%s() RETURNS trigger LANGUAGE plpgsql VOLATILE'
                   ' SECURITY DEFINER SET search_path = pg_catalog, pg_temp%s AS %L',
                   event, embedding, embeddb.key_settings_sql(relation, c.keys), body);

@@ -51,8 +51,8 @@ COMMENT ON COLUMN embeddb.embedding.built IS 'Hash of the triggers and functions
 COMMENT ON COLUMN embeddb.embedding.state IS 'paused: rows are queued, workers do not take them.';
 
 -- A job is one change by one statement: the keys of rows whose vector is missing or stale. A statement of fewer
--- than 64 rows makes a job a row, a larger one a job for every 256 rows. A newer change of a row is a newer job, with
--- a higher id; jobs are never merged. A key is the primary key's value as JSON (17, "uuid…"), or for composite keys
+-- than 64 rows makes a job a row, a larger one a job for every 256 rows. A newer change of a row is another job; jobs are
+-- never merged. A key is the primary key's value as JSON (17, "uuid…"), or for composite keys
 -- an array of values.
 --
 -- States, by columns: ready (lease_until is null or past, not_before past), waiting (not_before ahead: a retry),
@@ -60,7 +60,7 @@ COMMENT ON COLUMN embeddb.embedding.state IS 'paused: rows are queued, workers d
 --
 -- lease_until, worker and attempts are not indexed, so a claim is a HOT update: hence the fillfactor.
 CREATE TABLE embeddb.job (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          bigint GENERATED ALWAYS AS IDENTITY (CACHE 32) PRIMARY KEY,
     embedding   integer NOT NULL,
     priority    smallint NOT NULL DEFAULT 0,
     attempts    smallint NOT NULL DEFAULT 0,
