@@ -259,15 +259,15 @@ def test_kinds_of_a_hierarchy_and_rows_that_wait(engine18: Engine) -> None:
         kind: Mapped[str]
         owner: Mapped[int] = mapped_column(ForeignKey("owners.id"))
         vector: Mapped[Any] = mapped_column(VECTOR(2))
-        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "pet"}  # noqa: RUF012 - as SQLAlchemy has it
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "pet"}
 
     class Cat(Pet):
-        __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012 - as SQLAlchemy has it
+        __mapper_args__ = {"polymorphic_identity": "cat"}
 
     class Dog(Pet):
         __tablename__ = "dogs"
         id: Mapped[int] = mapped_column(ForeignKey("pets.id"), primary_key=True)
-        __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012 - as SQLAlchemy has it
+        __mapper_args__ = {"polymorphic_identity": "dog"}
 
     Local.metadata.create_all(engine18)
     with Session(engine18) as session:
