@@ -17,25 +17,27 @@ BEGIN
     END IF;
 END $$;
 
--- Rows that are gone, or were given their vector: their failures go, and the jobs that are for one of them alone.
--- A key inside a larger job is dropped when that job is claimed. Jobs that a worker holds just now are left to it.
--- Above READ COMMITTED a row that changed since the snapshot would fail the writer's transaction: there the workers
--- clear up, since a job without a row is dropped when it is claimed.
+-- Rows that are gone, or were given their vector: their failures go, and jobs that are for one of them alone, as long as
+-- fewer than 1,000 wait. No index finds a row's jobs, because every insert would pay for it: in a longer queue, and
+-- inside larger jobs, such keys are dropped when they are claimed. Jobs that are locked just now are left as well.
+-- Above READ COMMITTED a job that changed since the snapshot would fail the writer's transaction: there all is left.
 CREATE OR REPLACE FUNCTION embeddb.drop_jobs(embedding integer, keys anyarray)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    gone jsonb := to_jsonb(keys);
+    gone jsonb[] := ARRAY(SELECT jsonb_array_elements(to_jsonb(keys)));
+    alone bigint[];
 BEGIN
     IF cardinality(keys) = 0 OR current_setting('transaction_isolation') <> 'read committed' THEN
         RETURN;
     END IF;
-    DELETE FROM embeddb.job j
-     WHERE j.id IN (SELECT x.id FROM jsonb_array_elements(gone) AS k (key)
-                      JOIN embeddb.job x ON x.keys -> 0 = k.key
-                     WHERE x.embedding = drop_jobs.embedding AND jsonb_array_length(x.keys) = 1
-                       FOR UPDATE OF x SKIP LOCKED);
-    DELETE FROM embeddb.failure f
-     WHERE f.embedding = drop_jobs.embedding AND f.key IN (SELECT jsonb_array_elements(gone));
+    SELECT array_agg(j.id) INTO alone
+      FROM (SELECT x.id, x.keys FROM embeddb.job x WHERE x.embedding = drop_jobs.embedding LIMIT 1000) AS j
+      JOIN unnest(gone) AS k (key) ON j.keys = jsonb_build_array(k.key);
+    IF alone IS NOT NULL THEN
+        DELETE FROM embeddb.job j
+         WHERE j.id IN (SELECT x.id FROM embeddb.job x WHERE x.id = ANY (alone) FOR UPDATE SKIP LOCKED);
+    END IF;
+    DELETE FROM embeddb.failure f WHERE f.embedding = drop_jobs.embedding AND f.key = ANY (gone);
 END $$;
 
 -- The table was truncated.
@@ -68,9 +70,8 @@ END $$;
 CREATE OR REPLACE FUNCTION embeddb.is_pending(embedding integer, key jsonb) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM embeddb.failure f WHERE f.embedding = is_pending.embedding AND f.key = is_pending.key)
-        OR EXISTS (SELECT FROM embeddb.job j WHERE j.embedding = is_pending.embedding AND j.keys -> 0 = is_pending.key)
         OR EXISTS (SELECT FROM embeddb.job j WHERE j.embedding = is_pending.embedding
-                      AND jsonb_array_length(j.keys) > 1 AND j.keys @> jsonb_build_array(is_pending.key))
+                      AND j.keys @> jsonb_build_array(is_pending.key))
 $$;
 
 -- Queues the rows that have no vector and neither job nor failure (or, with everything => true, all rows that have

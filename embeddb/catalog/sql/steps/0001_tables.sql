@@ -73,8 +73,6 @@ CREATE TABLE embeddb.job (
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000);
 ALTER TABLE embeddb.job ALTER COLUMN keys SET STORAGE EXTERNAL;
 CREATE INDEX job_claim ON embeddb.job (embedding, priority, not_before);
--- Finds the jobs of one row; a hash, because a text key may be longer than a B-tree entry.
-CREATE INDEX job_key ON embeddb.job USING hash ((keys -> 0));
 COMMENT ON TABLE embeddb.job IS 'Rows that wait to be embedded.';
 COMMENT ON COLUMN embeddb.job.priority IS 'Lower goes first: 0 for fresh rows, 10 for a backfill.';
 COMMENT ON COLUMN embeddb.job.attempts IS 'Claims so far; counted when claimed, so that a row that kills workers is seen.';
