@@ -129,7 +129,7 @@ def _converse(session: Session, limit: int) -> None:
     out.print("Now yours; an empty line ends.")
     while True:
         try:
-            query = input("search> ").strip()
+            query = out.input("search> ").strip()
         except (EOFError, KeyboardInterrupt):
             out.print()
             return

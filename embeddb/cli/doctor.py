@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from embeddb.cli.output import database_url, out, without_password
+from embeddb.cli.output import connected, out, without_password
 from embeddb.cli.target import import_path
 
 if TYPE_CHECKING:
@@ -86,22 +86,20 @@ def _database(url: str | None, models: str | None, encoders: bool) -> Iterator[F
     if url is None:
         yield Finding("database", "warning", "not checked: give --url or set EMBEDDB_URL")
         return
-    from sqlalchemy import create_engine
     from sqlalchemy.exc import OperationalError
 
-    engine = create_engine(database_url(url))
     try:
-        with engine.connect() as connection:
+        with connected(url) as connection:
             yield from _server(connection)
-            columns = list(_columns(connection, models))
-            for column in columns:
-                yield from _embedding(connection, column)
+            if not connection.exec_driver_sql("SELECT to_regtype('vector') IS NOT NULL").scalar():
+                return
+            columns = dict(_columns(connection, models))
+            for name, column in columns.items():
+                yield _embedding(connection, name, column)
             if encoders:
-                yield from _encoders(columns)
+                yield from _encoders(columns.values())
     except OperationalError as error:
         yield Finding("database", "error", without_password(str(error.orig)).strip())
-    finally:
-        engine.dispose()
 
 
 def _server(connection: Connection) -> Iterator[Finding]:
@@ -135,21 +133,21 @@ def _server(connection: Connection) -> Iterator[Finding]:
     )
 
 
-def _columns(connection: Connection, models: str | None) -> Iterator[Any]:
-    """The declared columns of the models, or else those that the catalog knows."""
+def _columns(connection: Connection, models: str | None) -> Iterator[tuple[str, Any]]:
+    """The declared columns of the models by name, or else those that the catalog knows."""
     if models is not None:
         from embeddb.orm.declaration import declared
 
-        yield from (declaration.column for declaration in declared(import_path(models)))
+        yield from ((declaration.name, declaration.column) for declaration in declared(import_path(models)))
         return
     from embeddb.orm.reflection import find_spec, reflect
 
     if connection.exec_driver_sql("SELECT to_regclass('embeddb.embeddings') IS NOT NULL").scalar():
         for name in connection.exec_driver_sql("SELECT name FROM embeddb.embeddings ORDER BY name").scalars():
-            yield reflect(connection, find_spec(connection, name))
+            yield name, reflect(connection, find_spec(connection, name))
 
 
-def _embedding(connection: Connection, column: Any) -> Iterator[Finding]:
+def _embedding(connection: Connection, name: str, column: Any) -> Finding:
     """Whether a search of this column would use its index, were the table large enough."""
     import numpy as np
 
@@ -159,27 +157,21 @@ def _embedding(connection: Connection, column: Any) -> Iterator[Finding]:
 
     settings = settings_of(column.type)
     assert settings is not None
-    name = f"{column.table.fullname}.{column.name}"
     if settings.index is None:
-        yield Finding(name, "ok", "declared without an index: searches are exact")
-        return
-    with connection.begin_nested() if connection.in_transaction() else connection.begin() as savepoint:
+        return Finding(name, "ok", "declared without an index: searches are exact")
+    with connection.begin_nested() as savepoint:
         for costly in ("enable_seqscan", "enable_sort", "enable_bitmapscan"):
-            connection.exec_driver_sql(f"SET LOCAL {costly} = off")
+            connection.exec_driver_sql("SELECT set_config(%(name)s, 'off', true)", {"name": costly})
         plan = explain(connection, nearest(column, np.ones(settings.dim, np.float32)).limit(10))
         savepoint.rollback()
-    used = [index for index in plan.indexes if settings.index.method in index or column.name in index]
-    if used:
-        yield Finding(name, "ok", f"{settings.metric.name} searches use {used[0]}")
-    else:
-        yield Finding(
-            name,
-            "error",
-            f"no valid {settings.index.method} index serves {settings.metric.name} searches: create or REINDEX it",
-        )
+    # The only index scan that gives rows in the order of a distance is that of a vector index.
+    if plan.indexes and "Order By:" in str(plan):
+        return Finding(name, "ok", f"{settings.metric.name} searches use {plan.indexes[0]}")
+    what = f"no valid {settings.index.method} index serves {settings.metric.name} searches"
+    return Finding(name, "error", f"{what}: create or REINDEX it")
 
 
-def _encoders(columns: list[Any]) -> Iterator[Finding]:
+def _encoders(columns: Iterable[Any]) -> Iterator[Finding]:
     from embeddb.encoders import embed_query
     from embeddb.errors import EmbeddbError
     from embeddb.orm.settings import settings_of

@@ -6,13 +6,16 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 out: Final = Console(highlight=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -29,6 +32,19 @@ def database_url(given: str | None) -> str:
     if not url:
         raise typer.BadParameter("name the database: --url postgresql://… or the variable EMBEDDB_URL")
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Connection]:
+    """A connection to the database that is meant, closed with its engine at the end."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(database_url(url))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from rich.syntax import Syntax
 from rich.table import Table
 
-from embeddb.cli.output import UrlOption, database_url, out
+from embeddb.cli.output import UrlOption, connected, out
 from embeddb.cli.target import find_embedding
 
 
@@ -29,14 +29,13 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
     """Search an embedding by text, nearest rows first."""
-    from sqlalchemy import Text, create_engine
+    from sqlalchemy import Text
     from sqlalchemy import cast as sql_cast
 
     from embeddb.query.nearest import nearest
     from embeddb.query.plan import explain
 
-    engine = create_engine(database_url(url))
-    with engine.connect() as connection:
+    with connected(url) as connection:
         column = find_embedding(connection, target, encoder)
         column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
         column = column.table.c[column.name]
@@ -51,7 +50,6 @@ def command(
         statement = statement.with_only_columns(*shown)
         rows = [dict(row) for row in connection.execute(statement).mappings()]
         plan = explain(connection, statement) if sql else None
-    engine.dispose()
     if as_json:
         for row in rows:
             out.print(json.dumps(row, default=str, ensure_ascii=False), soft_wrap=True, markup=False)
