@@ -21,7 +21,7 @@ FURTHER: Final = SpeakerRecipe(
     softmax_steps=200,
     triplet_steps=0,
     crop=(0.3, 0.6),
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     speeds=(0.8, 0.9, 1.0, 1.1, 1.25),
     augmentation=Augmentation(colour=0, noise_db=None),
     held_out=0,
