@@ -1,6 +1,6 @@
 """What the triggers cost the writers: time with them over time without, in one run.
 
-    python -m benchmarks.triggers [--rows 100000] [--rounds 5] [--writers 16] [--seconds 4]
+    python -m benchmarks.triggers [--rows 100000] [--rounds 5] [--writers 16] [--only NAME]
 
 Rows have a title, a body of 600 characters and no vector, so every inserted row is queued. Rounds of both variants
 take turns; medians, and in brackets the lowest and highest round. The concurrent writers are processes that commit
@@ -10,8 +10,10 @@ one row at a time; they are measured alone (pgbench, which leaves no processor i
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import multiprocessing
+import multiprocessing.pool
 import os
 import platform
 import subprocess
@@ -35,7 +37,7 @@ TABLE = (
     " year integer, embedding vector(384))"
 )
 TEXT = "('title ' || i, repeat(md5(i::text) || ' ', 18))"
-ONE = "INSERT INTO articles (title, body) VALUES ('a title of some words', repeat('some words of a body ', 28))"
+ONE = "INSERT INTO {} (title, body) VALUES ('a title of some words', repeat('some words of a body ', 28))"
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -110,9 +112,10 @@ class Bench:
         self.connection.execute("CHECKPOINT")
         return timed(lambda: self.connection.execute("UPDATE articles SET year = 2000"))
 
-    def pgbench(self, writers: int, seconds: float) -> float:
-        script = self.server.folder / "one.sql"
-        script.write_text(ONE + ";\n")
+    def pgbench(self, table: str, writers: int, seconds: float) -> float:
+        """Seconds a row, with clients that cost next to nothing."""
+        script = self.server.folder / f"{table}.sql"
+        script.write_text(ONE.format(table) + ";\n")
         script.chmod(0o644)
         command = [
             *(str(self.server.programs / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-c", str(writers)),
@@ -121,24 +124,33 @@ class Bench:
         output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
         return 1 / next(float(line.split()[2]) for line in output.splitlines() if line.startswith("tps"))
 
-    def processes(self, writers: int, seconds: float) -> float:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(writers) as pool:
-            done = pool.starmap(_write, [(self.server.dsn, seconds)] * writers)
-        return seconds / sum(done)
+    def ratios(self, measure: Callable[[str], float], rounds: int) -> list[float]:
+        """Of the table with triggers to one without, in turns so short that a busy machine disturbs both alike."""
+        self.arm(True)
+        self.connection.execute("DROP TABLE IF EXISTS plain; CREATE TABLE plain (LIKE articles INCLUDING ALL)")
+        return [measure("articles") / measure("plain") for _ in range(rounds)]
 
 
-def _write(dsn: str, seconds: float) -> int:
-    with psycopg.connect(dsn) as connection:
-        connection.execute("SELECT 1")
-        connection.commit()
-        time.sleep(1)
-        done, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            connection.execute(ONE)
-            connection.commit()
-            done += 1
-        return done
+_connection: psycopg.Connection[tuple[object, ...]]
+
+
+def _connect(dsn: str) -> None:
+    global _connection
+    _connection = psycopg.connect(dsn)
+
+
+def _write(table: str, seconds: float) -> int:
+    statement = ONE.format(table)
+    done, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        _connection.execute(statement)
+        _connection.commit()
+        done += 1
+    return done
+
+
+def _run(pool: multiprocessing.pool.Pool, writers: int, seconds: float, table: str) -> float:
+    return seconds / sum(pool.starmap(_write, [(table, seconds)] * writers, chunksize=1))
 
 
 def main() -> None:
@@ -147,11 +159,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--writers", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one turn of the concurrent writers")
+    parser.add_argument("--only", default="", help="measure only what has this in its name")
     parser.add_argument("--version", type=int, default=18)
     parser.add_argument("--json", help="write the figures to this file too")
     options = parser.parse_args()
     figures: dict[str, list[float]] = {}
+
+    def report(name: str, ratios: list[float]) -> None:
+        figures[name] = ratios
+        print(f"{name:60} {median(ratios):.2f}× the time  [{min(ratios):.2f} … {max(ratios):.2f}]", flush=True)
+
     with LocalPostgres(version=options.version) as server:
         bench = Bench(server, options.rows)
         cases: dict[str, Callable[[], float]] = {
@@ -160,25 +178,25 @@ def main() -> None:
             f"INSERT by thousands, {options.rows:,} rows": bench.thousands,
             "INSERT one by one, pipelined, 20,000 rows": bench.singles,
             f"UPDATE of a column that is no source, {options.rows:,} rows": bench.update_other,
-            f"{options.writers} writers, commit a row, Python": lambda: bench.processes(
-                options.writers, options.seconds
-            ),
-            "1 writer, commit a row, Python": lambda: bench.processes(1, options.seconds),
-            f"{options.writers} writers, commit a row, pgbench": lambda: bench.pgbench(
-                options.writers, options.seconds
-            ),
-            "1 writer, commit a row, pgbench": lambda: bench.pgbench(1, options.seconds),
         }
         print(f"Postgres {server.version}, {platform.machine()}, {os.cpu_count()} cores")
         for name, case in cases.items():
+            if options.only not in name:
+                continue
             ratios = []
             for _ in range(options.rounds):
                 bench.arm(False)
                 without = case()
                 bench.arm(True)
                 ratios.append(case() / without)
-            figures[name] = ratios
-            print(f"{name:60} {median(ratios):.2f}× the time  [{min(ratios):.2f} … {max(ratios):.2f}]", flush=True)
+            report(name, ratios)
+        for writers in (options.writers, 1):
+            name = f"{writers} writer{'s' if writers > 1 else ''}, commit a row, "
+            with multiprocessing.get_context("spawn").Pool(writers, _connect, (server.dsn,)) as pool:
+                run = functools.partial(_run, pool, writers, options.seconds)
+                report(name + "Python", bench.ratios(run, 4 * options.rounds))
+            clients = functools.partial(bench.pgbench, writers=writers, seconds=1)
+            report(name + "pgbench", bench.ratios(clients, 2 * options.rounds))
         bench.engine.dispose()
         bench.connection.close()
     if options.json:

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 from psycopg import sql
 from sqlalchemy import Connection, Engine, MetaData, text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import configure_mappers
 
+from embeddb.catalog.errors import catalog_errors
 from embeddb.catalog.install import install as install_catalog
 from embeddb.catalog.install import require
-from embeddb.errors import (
-    CatalogError,
-    CatalogMissing,
-    CatalogOutdated,
-    DeclarationError,
-    EmbeddbError,
-    PgvectorMissing,
-)
 from embeddb.spec import EmbeddingSpec
-
-# SQLSTATEs that the catalog's functions raise, and those of a catalog that is not there or too old to have them.
-_ERRORS: Final[dict[str, type[EmbeddbError]]] = {
-    "EB001": DeclarationError,
-    "EB002": CatalogError,
-    "EB003": PgvectorMissing,
-}
-_ABSENT: Final[dict[str, type[EmbeddbError]]] = {
-    "3F000": CatalogMissing,
-    "42P01": CatalogMissing,
-    "42883": CatalogOutdated,
-}
 
 
 def register(bind: Engine | Connection, base: Any, *, install: bool = False) -> dict[str, int]:
@@ -65,7 +43,7 @@ def _register_all(connection: Connection, specs: list[EmbeddingSpec], install: b
 
 def register_spec(connection: Connection, spec: EmbeddingSpec, fingerprint: str | None = None) -> int:
     """Register one embedding, or bring its registration up to date; its id. In the caller's transaction."""
-    with _told():
+    with catalog_errors():
         return int(
             connection.scalar(
                 text("SELECT embeddb.register(cast(:spec AS jsonb), :fingerprint)"),
@@ -76,7 +54,7 @@ def register_spec(connection: Connection, spec: EmbeddingSpec, fingerprint: str 
 
 def unregister(connection: Connection, name: str) -> None:
     """Take an embedding back: triggers, jobs and failures go, the column and its vectors stay."""
-    with _told():
+    with catalog_errors():
         connection.execute(text("SELECT embeddb.unregister(cast(:name AS text))"), {"name": name})
 
 
@@ -88,19 +66,3 @@ def register_sql(spec: EmbeddingSpec) -> str:
 def unregister_sql(name: str) -> str:
     """The statement that takes the embedding of that name back, for a script."""
     return sql.SQL("SELECT embeddb.unregister({}::text)").format(name).as_string(None)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """The catalog's own errors as ours, with its hint."""
-    try:
-        yield
-    except DBAPIError as error:
-        state = getattr(error.orig, "sqlstate", None)
-        if state in _ABSENT:
-            raise _ABSENT[state] from error
-        if state not in _ERRORS:
-            raise
-        diagnostics = getattr(error.orig, "diag", None)
-        said = [getattr(diagnostics, part, None) for part in ("message_primary", "message_hint")]
-        raise _ERRORS[state](". ".join(part for part in said if part) or str(error.orig)) from error

@@ -16,9 +16,12 @@ COMMANDS: Final = {
     "demo": "embeddb.cli.demo",
     "search": "embeddb.cli.search",
     "doctor": "embeddb.cli.doctor",
+    "verify": "embeddb.cli.verify",
 }
 #: Modules with several, by their group's name.
-GROUPS: Final[dict[str, str]] = {}
+GROUPS: Final[dict[str, str]] = {
+    "schema": "embeddb.cli.schema",
+}
 
 
 def build() -> typer.Typer:

@@ -10,6 +10,7 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from embeddb.catalog.blocks import blocks
+from embeddb.catalog.errors import catalog_errors
 from embeddb.metrics import Storage
 from embeddb.spec import EmbeddingSpec
 
@@ -85,6 +86,6 @@ def _columns(names: Sequence[str]) -> sql.Composed:
 
 
 def targets(connection: Connection[Any], name: str | None = None) -> list[Target]:
-    """The embedding of that name, or all of them; an unknown name is an error that lists the known ones."""
-    with connection.cursor(row_factory=dict_row) as cursor:
+    """The embedding of that name, or all. Raises CatalogError, which lists the known ones, or CatalogMissing."""
+    with catalog_errors(), connection.cursor(row_factory=dict_row) as cursor:
         return [Target.from_row(row) for row in cursor.execute(QUERIES["targets"], {"name": name})]

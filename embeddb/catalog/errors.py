@@ -1,0 +1,48 @@
+"""What the catalog's functions raise, as errors of embeddb: by SQLSTATE, with the hint that came along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from sqlalchemy.exc import DBAPIError
+
+from embeddb.errors import (
+    CatalogError,
+    CatalogMissing,
+    CatalogOutdated,
+    DeclarationError,
+    EmbeddbError,
+    PgvectorMissing,
+)
+
+_OWN: Final[dict[str, type[EmbeddbError]]] = {
+    "EB001": DeclarationError,
+    "EB002": CatalogError,
+    "EB003": PgvectorMissing,
+}
+#: A catalog that is not there, or too old to have the function.
+_ABSENT: Final[dict[str, type[EmbeddbError]]] = {
+    "3F000": CatalogMissing,
+    "42P01": CatalogMissing,
+    "42883": CatalogOutdated,
+}
+
+
+@contextmanager
+def catalog_errors() -> Iterator[None]:
+    """Around statements that call the catalog and nothing else: its errors as ours, others as they are."""
+    try:
+        yield
+    except (DBAPIError, psycopg.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        state = getattr(cause, "sqlstate", None)
+        if state in _ABSENT:
+            raise _ABSENT[state] from error
+        if state not in _OWN:
+            raise
+        diagnostics = getattr(cause, "diag", None)
+        said = [getattr(diagnostics, part, None) for part in ("message_primary", "message_hint")]
+        raise _OWN[state](". ".join(part for part in said if part) or str(cause)) from error
