@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
+from embeddb.encoders import sentence_files
 from embeddb.encoders.memo import Memo
 from embeddb.encoders.protocol import Modality, Vectors
 from embeddb.encoders.settings import Settings, require
@@ -88,9 +89,10 @@ class XVector(Settings):
         return self.encode_documents(inputs)
 
     def _folder(self) -> Path:
-        """The model's folder; one on the hub is fetched once, without anything that could run."""
-        if Path(self.model).expanduser().is_dir():
-            return Path(self.model).expanduser()
+        """The model's folder: itself, or in the hub's cache, or else fetched, without anything that could run."""
+        folder = sentence_files.find(self.model, self.revision)
+        if folder is not None:
+            return folder
         hub = require("huggingface_hub", "audio", "XVector")
         try:
             return Path(hub.snapshot_download(self.model, revision=self.revision, allow_patterns=list(FILES)))
