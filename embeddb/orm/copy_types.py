@@ -80,7 +80,7 @@ def _integers(wire: np.dtype[Any]) -> Packer:
     wanted = f"an integer from {lowest} to {highest}"
 
     def fits(value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and lowest <= value <= highest
+        return isinstance(value, Integral) and not isinstance(value, bool) and lowest <= int(value) <= highest
 
     def packer(values: Sequence[Any], where: Where) -> Field:
         array = _numbers(values, "iu", where, wanted, fits)

@@ -15,7 +15,7 @@ from embeddb.spec import EmbeddingSpec
 
 _HAS_CATALOG: Final = text("SELECT pg_catalog.to_regclass('embeddb.embeddings') IS NOT NULL")
 _SPEC: Final = text(
-    'SELECT spec || jsonb_build_object(\'schema\', "schema", \'table\', "table", \'column\', "column", '
+    "SELECT spec || jsonb_build_object('schema', \"schema\", 'table', \"table\", 'column', \"column\", "
     "'sources', to_jsonb(sources), 'encoder', encoder, 'dim', dim) FROM embeddb.embeddings WHERE name = :name"
 )
 _NAMES: Final = text("SELECT name FROM embeddb.embeddings ORDER BY name")

@@ -172,7 +172,7 @@ def _centre(network: ResCNN, voices: Voices) -> None:
             projected = [network.project(*hear(*pad([voices.sounds[index].astype(np.float32)]))) for index in own]
             means.append(torch.cat(projected).mean(0))
     with torch.no_grad():
-        network.affine.bias -= torch.stack(means).mean(0)
+        network.affine.bias.sub_(torch.stack(means).mean(0))
 
 
 def _measure(network: ResCNN, voices: Voices) -> dict[str, Any] | None:

@@ -132,7 +132,7 @@ class World:
                     self.apply(("insert", key, title, None, False))
 
     def run(self, statement: str, *parameters: Any) -> Sequence[tuple[Any, ...]]:
-        cursor = self.db.execute(statement, parameters)  # type: ignore[arg-type]
+        cursor = self.db.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
 
     def begin_work(self, rows: int) -> None:
@@ -184,7 +184,7 @@ def world(catalog: Engine, kind: str, on_update: str) -> Iterator[World]:
         db.execute("SET client_min_messages = warning")
         prepare(db)
         if db.execute("SELECT to_regclass('articles')").fetchall() == [(None,)]:
-            db.execute(TABLES[kind])  # type: ignore[call-overload]
+            db.execute(TABLES[kind])
             register(db, spec(on_update=on_update))
         db.execute("TRUNCATE articles; TRUNCATE embeddb.failure, embeddb.job")
         for key in range(4):
