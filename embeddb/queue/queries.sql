@@ -51,10 +51,12 @@ SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.key_types, v.sou
  ORDER BY v.name;
 
 -- name: session
--- Settings under which a source has one text, and so one hash, in every worker's session.
+-- Settings under which a source has one text, and so one hash, in every worker's session; and the isolation level that
+-- all statements here are written for, whatever the database's default.
 SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false),
        set_config('intervalstyle', 'postgres', false), set_config('bytea_output', 'hex', false),
-       set_config('extra_float_digits', '1', false), set_config('jit', 'off', false);
+       set_config('extra_float_digits', '1', false), set_config('jit', 'off', false),
+       set_config('default_transaction_isolation', 'read committed', false);
 
 -- name: claim
 -- Leases up to `jobs` ready jobs of one embedding, oldest and most urgent first, but only as many as hold about
