@@ -97,6 +97,11 @@ class SentenceTransformer(Settings):
         """The same with the prompt, or the tower, for queries."""
         return self._encode(inputs, "query")
 
+    def opened(self) -> tuple[Any, str, str]:
+        """The loaded model of the library, and what is put before queries and before documents."""
+        ready = _ready.get(self, self._prepare)
+        return ready.loaded.model, ready.query_prompt, ready.document_prompt
+
     def _encode(self, inputs: Sequence[str], role: Literal["query", "document"]) -> Vectors:
         if not inputs:
             return np.empty((0, self.dim), np.float32)

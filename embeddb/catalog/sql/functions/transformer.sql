@@ -18,25 +18,29 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM regexp_split_to_table(template, '\{\*|\*\}') WITH ORDINALITY AS p (part, place)
 $$;
 
--- The error function where Postgres has none (before 16), by Abramowitz and Stegun 7.1.26: within 1.5e-7.
-CREATE OR REPLACE FUNCTION embeddb.erf(x float8) RETURNS float8 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.sign(x) * (1 - (((((1.061405429 / (1 + 0.3275911 * pg_catalog.abs(x)) - 1.453152027)
-       / (1 + 0.3275911 * pg_catalog.abs(x)) + 1.421413741) / (1 + 0.3275911 * pg_catalog.abs(x)) - 0.284496736)
-       / (1 + 0.3275911 * pg_catalog.abs(x)) + 0.254829592) / (1 + 0.3275911 * pg_catalog.abs(x)))
-       * pg_catalog.exp(-least(x * x, 700)));
+-- The error function of the expression x. Postgres has it from version 16; before, by Abramowitz and Stegun's 7.1.26,
+-- which is within 1.5e-7.
+CREATE OR REPLACE FUNCTION embeddb.erf_sql(
+    x text, native boolean DEFAULT to_regprocedure('pg_catalog.erf(float8)') IS NOT NULL
+) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN native THEN format('erf(%s)', x) ELSE replace(replace(
+        '(sign(X) * (1 - T * (0.254829592 + T * (-0.284496736 + T * (1.421413741 + T * (-1.453152027 + T * 1.061405429))))'
+        ' * exp(-least(X * X, 700))))', 'T', '(1 / (1 + 0.3275911 * abs(X)))'), 'X', x) END
+$$;
 
 DO $make$
 DECLARE
     -- The neurons of a matrix, in order.
     rows text := $$(SELECT unnest(r.n) AS n FROM (
              SELECT coalesce(w.neurons, w.halves::@extschema:vector@.vector[]) AS n FROM embeddb.transformer_weight w
-              WHERE w.encoder = model.encoder AND w.layer = at AND w.part = '%s' AND w.slice = %s
+              WHERE w.encoder = model.encoder AND w.layer = depth AND w.part = '%s' AND w.slice = %s
               ORDER BY w.place OFFSET 0) r OFFSET 0) m$$;
 
     -- Queries and keys of the given tokens, one vector a token; values the other way round, one vector a dimension.
     keys text := $$
 CREATE OR REPLACE FUNCTION embeddb.transformer_keys_{n}(
-    model embeddb.transformer, at integer, tokens @extschema:vector@.vector[],
+    model embeddb.transformer, depth integer, tokens @extschema:vector@.vector[],
     OUT queries_keys @extschema:vector@.vector[], OUT by_dimension @extschema:vector@.vector[]
 )
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $body$
@@ -48,13 +52,13 @@ BEGIN
                        FROM <query_key>);
     by_dimension := (SELECT array_agg(ARRAY[{*m.n OPERATOR(@extschema:vector@.<#>) x{i}*}]::@extschema:vector@.vector)
                        FROM <value>);
-END $body$$$;
+END $body$ $$;
 
     -- What the layer makes of the given tokens. `queries`: theirs, as above. `keys`, `by_dimension`: of all tokens.
     -- `after`: how many tokens there are before the first of these.
     layer text := $$
 CREATE OR REPLACE FUNCTION embeddb.transformer_layer_{n}(
-    model embeddb.transformer, at integer, tokens @extschema:vector@.vector[], queries @extschema:vector@.vector[],
+    model embeddb.transformer, depth integer, tokens @extschema:vector@.vector[], queries @extschema:vector@.vector[],
     keys @extschema:vector@.vector[], by_dimension @extschema:vector@.vector[], after integer,
     bias @extschema:vector@.vector[]
 ) RETURNS @extschema:vector@.vector[]
@@ -99,10 +103,10 @@ BEGIN
     {*x{i} := result[{i}] OPERATOR(@extschema:vector@.||) one;*}
     result := (SELECT ARRAY[{*array_agg(m.n OPERATOR(@extschema:vector@.<#>) x{i})::@extschema:vector@.vector*}]
                  FROM <attended>);
-    result := embeddb.transformer_norm(model, at, 'attended_norm', tokens, result);
+    result := embeddb.transformer_norm(model, depth, 'attended_norm', tokens, result);
     {*x{i} := result[{i}] OPERATOR(@extschema:vector@.||) one;*}
     IF model.activation = 'gelu' THEN
-        SELECT {*array_agg(y.y{i} * (1 + <erf>(y.y{i})))*} INTO {*a{i}*} FROM <activated>;
+        SELECT {*array_agg(y.y{i} * (1 + <erf>))*} INTO {*a{i}*} FROM <activated>;
     ELSIF model.activation = 'relu' THEN
         SELECT {*array_agg(greatest(y.y{i}, 0))*} INTO {*a{i}*} FROM <activated>;
     ELSE
@@ -119,15 +123,14 @@ BEGIN
         END IF;
         tokens := part;
     END LOOP;
-    RETURN embeddb.transformer_norm(model, at, 'output_norm', result, tokens);
-END $body$$$;
-    erf text := coalesce(to_regprocedure('pg_catalog.erf(float8)')::regproc::text, 'embeddb.erf');
+    RETURN embeddb.transformer_norm(model, depth, 'output_norm', result, tokens);
+END $body$ $$;
 BEGIN
     layer := replace(layer, '<activated>', '(SELECT {*m.n OPERATOR(@extschema:vector@.<#>) x{i} AS y{i}*} FROM '
                                            || format(rows, 'up', 0) || ' OFFSET 0) y');
     layer := replace(layer, '<attended>', format(rows, 'attended', 0));
     layer := replace(layer, '<down>', format(rows, 'down', 's'));
-    layer := replace(layer, '<erf>', erf);
+    layer := replace(layer, '<erf>', embeddb.erf_sql('y.y{i}'));
     keys := replace(keys, '<query_key>', format(rows, 'query_key', 0));
     keys := replace(keys, '<value>', format(rows, 'value', 0));
     FOR width IN 1 .. 12 LOOP
@@ -136,24 +139,32 @@ BEGIN
     END LOOP;
 END $make$;
 
+-- All rows of a small matrix.
+CREATE OR REPLACE FUNCTION embeddb.transformer_rows(model embeddb.transformer, depth integer, part text)
+RETURNS @extschema:vector@.vector[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN ARRAY(SELECT unnest(r.n) FROM (
+        SELECT coalesce(w.neurons, w.halves::@extschema:vector@.vector[]) AS n FROM embeddb.transformer_weight w
+         WHERE w.encoder = model.encoder AND w.layer = depth AND w.part = transformer_rows.part AND w.slice = 0
+         ORDER BY w.place OFFSET 0) r);
+END $$;
+
 -- LayerNorm (Ba, Kiros, Hinton 2016) of the sums of two vectors, token by token. epsilon enters as a further dimension
 -- of the length that l2_normalize divides by; the rows that hold gain and bias have the gain multiplied by the root of
 -- the width.
 CREATE OR REPLACE FUNCTION embeddb.transformer_norm(
-    model embeddb.transformer, at integer, part text, first @extschema:vector@.vector[], second @extschema:vector@.vector[]
+    model embeddb.transformer, depth integer, part text, first @extschema:vector@.vector[], second @extschema:vector@.vector[]
 ) RETURNS @extschema:vector@.vector[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wide CONSTANT integer := model.width;
     average CONSTANT @extschema:vector@.vector := array_fill((1 / model.width::float8)::real, ARRAY[model.width::integer]);
     floor CONSTANT @extschema:vector@.vector := ARRAY[sqrt(model.width * model.epsilon)::real];
-    gain @extschema:vector@.vector;
-    bias @extschema:vector@.vector;
+    rows CONSTANT @extschema:vector@.vector[] := embeddb.transformer_rows(model, depth, part);
+    gain CONSTANT @extschema:vector@.vector := rows[1];
+    bias CONSTANT @extschema:vector@.vector := rows[2];
 BEGIN
-    SELECT n.n[1], n.n[2] INTO STRICT gain, bias
-      FROM (SELECT coalesce(w.neurons, w.halves::@extschema:vector@.vector[]) AS n FROM embeddb.transformer_weight w
-             WHERE w.encoder = model.encoder AND w.layer = at AND w.part = transformer_norm.part AND w.slice = 0
-            OFFSET 0) n;
     -- The rows of unnest come in order, and nothing here changes it.
     RETURN ARRAY(
         SELECT @extschema:vector@.subvector(@extschema:vector@.l2_normalize(
@@ -174,15 +185,13 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET 
 DECLARE
     many CONSTANT integer := cardinality(ids);
     blocks CONSTANT integer := (many + {n} - 1) / {n};
-    bias @extschema:vector@.vector[] := (
-        SELECT coalesce(w.neurons, w.halves::@extschema:vector@.vector[]) FROM embeddb.transformer_weight w
-         WHERE w.encoder = model.encoder AND w.layer = -1 AND w.part = 'relative');
+    bias CONSTANT @extschema:vector@.vector[] := nullif(embeddb.transformer_rows(model, -1, 'relative'), '{}');
     tokens @extschema:vector@.vector[];
     positions @extschema:vector@.vector[];
     queries_keys @extschema:vector@.vector[];
     by_dimension @extschema:vector@.vector[];
-    following @extschema:vector@.vector[];
-    some @extschema:vector@.vector[];
+    produced @extschema:vector@.vector[];
+    taken @extschema:vector@.vector[];
     keys record;
     low integer;
     high integer;
@@ -196,15 +205,15 @@ BEGIN
       FROM unnest(ids) WITH ORDINALITY AS u (id, place)
       JOIN embeddb.transformer_token t ON t.encoder = model.encoder AND t.id = u.id;
     tokens := embeddb.transformer_norm(model, -1, 'norm', tokens, positions);
-    FOR at IN 0 .. model.layers - 1 LOOP
+    FOR depth IN 0 .. model.layers - 1 LOOP
         queries_keys := '{}';
-        following := '{}';
+        produced := '{}';
         FOR block IN 0 .. blocks - 1 LOOP
             low := block * many / blocks;
             high := (block + 1) * many / blocks;
-            some := tokens[low + 1 : high];
+            taken := tokens[low + 1 : high];
             CASE high - low {*
-            WHEN {i} THEN keys := embeddb.transformer_keys_{i}(model, at, some); *}
+            WHEN {i} THEN keys := embeddb.transformer_keys_{i}(model, depth, taken); *}
             END CASE;
             queries_keys := queries_keys || keys.queries_keys;
             by_dimension := CASE WHEN block = 0 THEN keys.by_dimension
@@ -214,19 +223,19 @@ BEGIN
         FOR block IN 0 .. blocks - 1 LOOP
             low := block * many / blocks;
             high := (block + 1) * many / blocks;
-            IF at = model.layers - 1 AND model.pooling = 'cls' THEN
+            IF depth = model.layers - 1 AND model.pooling = 'cls' THEN
                 -- Of the last layer only the first token is wanted.
                 EXIT WHEN block > 0;
                 high := 1;
             END IF;
-            some := tokens[low + 1 : high];
+            taken := tokens[low + 1 : high];
             CASE high - low {*
-            WHEN {i} THEN some := embeddb.transformer_layer_{i}(model, at, some, queries_keys[low + 1 : high],
+            WHEN {i} THEN taken := embeddb.transformer_layer_{i}(model, depth, taken, queries_keys[low + 1 : high],
                                                                 queries_keys, by_dimension, low, bias); *}
             END CASE;
-            following := following || some;
+            produced := produced || taken;
         END LOOP;
-        tokens := following;
+        tokens := produced;
     END LOOP;
     IF model.pooling = 'cls' THEN
         result := tokens[1];
@@ -248,7 +257,7 @@ BEGIN
         result := @extschema:vector@.l2_normalize(result);
     END IF;
     RETURN result;
-END $body$$$;
+END $body$ $$;
 BEGIN
     EXECUTE embeddb.repeat_columns(forward, 12);
 END $make$;
