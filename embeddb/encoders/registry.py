@@ -25,9 +25,19 @@ ENTRY_POINT_GROUP: Final = "embeddb.encoders"
 
 #: A configuration's ``type`` → where its class is. A new encoder of this package is one more line.
 BUILT_IN: Final[Mapping[str, str]] = {
+    "clip": "embeddb.encoders.clip:CLIP",
+    "als": "embeddb.encoders.history:ALS",
+    "deep-speaker": "embeddb.encoders.speaker:DeepSpeaker",
+    "gru4rec": "embeddb.encoders.history:GRU4Rec",
     "hashing": "embeddb.encoders.hashing:Hashing",
+    "item2vec": "embeddb.encoders.history:ItemVectors",
+    "module": "embeddb.encoders.module:configured",
     "openai": "embeddb.encoders.openai:OpenAI",
     "sentence-transformer": "embeddb.encoders.sentence_transformer:SentenceTransformer",
+    "transformer": "embeddb.encoders.transformer:Transformer",
+    "vision": "embeddb.encoders.vision:Vision",
+    "words": "embeddb.encoders.words:WordVectors",
+    "x-vector": "embeddb.encoders.speaker:XVector",
 }
 
 _MEMBERS: Final = ("modality", "dim", "fingerprint", "config", "encode_documents", "encode_queries")

@@ -1,0 +1,42 @@
+"""What the encoders of images take: PIL images, and what decodes to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddb.encoders.settings import require
+from embeddb.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def is_picture(value: object) -> bool:
+    """Whether a value is a PIL image or has ``decode()`` to one, as ``embeddb.sources.images.Image`` does."""
+    return isinstance(value, require("PIL.Image", "image", "An image").Image) or (
+        hasattr(value, "decode") and not isinstance(value, bytes | bytearray)
+    )
+
+
+def pictures(values: Sequence[Any], *, first: int = 0) -> list[Image]:
+    """The images in RGB. Raises EncoderError, with its position counted from ``first``, for a value that is none."""
+    found = []
+    for position, value in enumerate(values, first):
+        if not is_picture(value):
+            raise EncoderError(
+                f"input {position} is {type(value).__name__}, not an image: give a PIL image, or "
+                "embeddb.sources.images.Image(path or bytes)",
+                position=position,
+            )
+        image = value.decode() if hasattr(value, "decode") else value
+        found.append(image if image.mode == "RGB" else image.convert("RGB"))
+    return found
+
+
+def as_array(image: Image) -> NDArray[np.float32]:
+    """The image's values within 0 and 1, (3, height, width)."""
+    return np.asarray(image, np.float32).transpose(2, 0, 1) / np.float32(255)
