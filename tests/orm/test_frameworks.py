@@ -1,0 +1,222 @@
+"""Sessions and models of other libraries, and what stands between a declaration and its table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import URL, Engine, ForeignKey, create_engine, create_mock_engine, insert, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry, sessionmaker
+
+from embeddb import Vector, embedding_column, install, nearest, register
+from embeddb.encoders import Hashing
+from embeddb.errors import EncoderError, PgvectorMissing, PgvectorOutdated
+
+HASHING = Hashing(dim=16)
+
+
+def expected(text: str) -> Vector:
+    vector: Vector = HASHING.encode_documents([text])[0]
+    return vector
+
+
+def test_flask_sqlalchemy(url18: URL) -> None:
+    from flask import Flask
+    from flask_sqlalchemy import SQLAlchemy
+
+    class Base(DeclarativeBase):
+        pass
+
+    db: Any = SQLAlchemy(model_class=Base)
+
+    class Note(db.Model):  # type: ignore[misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        embedding: Mapped[Vector | None] = embedding_column("body", encoder=HASHING)
+
+    app = Flask("notes")
+    app.config["SQLALCHEMY_DATABASE_URI"] = url18
+    db.init_app(app)
+    with app.app_context():
+        db.create_all()
+        install(db.session)
+        db.session.add(Note(body="flying boats"))
+        db.session.execute(insert(Note), [{"body": "bread rises"}])
+        db.session.commit()
+        found = db.session.scalars(nearest(Note.embedding, "boats").limit(1)).one()
+        assert found.body == "flying boats"
+        db.session.remove()
+        db.engine.dispose()
+
+
+def test_sqlmodel(engine18: Engine) -> None:
+    import sqlmodel
+
+    class Own(sqlmodel.SQLModel, registry=registry()):
+        pass
+
+    class Post(Own, table=True):
+        __tablename__ = "posts"
+        id: int | None = sqlmodel.Field(default=None, primary_key=True)
+        body: str
+        embedding: Any = sqlmodel.Field(default=None, sa_column=embedding_column("body", encoder=HASHING).column)
+
+    class OwnSession(sqlmodel.Session):
+        pass
+
+    Own.metadata.create_all(engine18)
+    install(OwnSession)
+    with OwnSession(engine18) as session:
+        session.add(Post(body="flying boats"))
+        session.add(Post(body="bread rises"))
+        session.commit()
+        embedding: Any = Post.embedding
+        found = session.scalars(nearest(embedding, "boats").limit(1)).one()
+        assert found.body == "flying boats"
+        assert np.array_equal(found.embedding, expected("flying boats"))
+
+
+def test_inherited_models(engine18: Engine) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Item(Base):
+        __tablename__ = "items"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        name: Mapped[str]
+        embedding: Mapped[Vector | None] = embedding_column("name", encoder=HASHING)
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "item"}
+
+    class Book(Item):
+        __tablename__ = "books"
+        id: Mapped[int] = mapped_column(ForeignKey("items.id"), primary_key=True)
+        blurb: Mapped[str | None]
+        blurb_embedding: Mapped[Vector | None] = embedding_column("blurb", encoder=HASHING)
+        __mapper_args__ = {"polymorphic_identity": "book"}
+
+    class Toy(Item):
+        colour: Mapped[str | None]
+        colour_embedding: Mapped[Vector | None] = embedding_column("name", "colour", encoder=HASHING)
+        __mapper_args__ = {"polymorphic_identity": "toy"}
+
+    Base.metadata.create_all(engine18)
+    factory = sessionmaker(engine18)
+    install(factory)
+    with factory() as session:
+        session.add_all(
+            [Item(name="nail"), Book(name="Walden", blurb="life in the woods"), Toy(name="kite", colour="red")]
+        )
+        session.commit()
+        book = session.scalars(select(Book)).one()
+        toy = session.scalars(select(Toy)).one()
+        assert np.array_equal(book.embedding, expected("Walden"))  # type: ignore[arg-type]
+        assert np.array_equal(book.blurb_embedding, expected("life in the woods"))  # type: ignore[arg-type]
+        assert np.array_equal(toy.colour_embedding, expected("kite\nred"))  # type: ignore[arg-type]
+        book.name, book.blurb = "On Walden", "a pond"
+        session.execute(insert(Book), [{"name": "bulk", "blurb": "inserted"}])
+        session.commit()
+        assert np.array_equal(book.embedding, expected("On Walden"))  # type: ignore[arg-type]
+        assert np.array_equal(book.blurb_embedding, expected("a pond"))  # type: ignore[arg-type]
+        inserted = session.scalars(select(Book).where(Book.name == "bulk")).one()
+        assert np.array_equal(inserted.embedding, expected("bulk"))  # type: ignore[arg-type]
+        assert np.array_equal(inserted.blurb_embedding, expected("inserted"))  # type: ignore[arg-type]
+        assert session.scalars(nearest(Book.blurb_embedding, "pond").limit(1)).one() is book
+        assert session.scalars(nearest(Book.embedding, "Walden").limit(1)).one() is book
+        assert session.scalars(nearest(Item.embedding, "kite").limit(1)).one() is toy
+
+
+class FailingBase(DeclarativeBase):
+    pass
+
+
+class Failing:
+    """An encoder that fails, unless it is told not to."""
+
+    modality = "text"
+    dim = 16
+    fingerprint = "failing"
+    config = {"type": "failing"}
+    fails = True
+
+    def encode_documents(self, inputs: Any) -> Any:
+        if self.fails:
+            raise RuntimeError("no memory left")
+        return HASHING.encode_documents(inputs)
+
+    encode_queries = encode_documents
+
+
+FAILING: Any = Failing()
+
+
+class Queued(FailingBase):
+    __tablename__ = "queued"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    body: Mapped[str]
+    embedding: Mapped[Vector | None] = embedding_column("body", encoder=FAILING, on_error="queue")
+
+
+@pytest.fixture
+def failing(engine18: Engine) -> sessionmaker[Session]:
+    FailingBase.metadata.create_all(engine18)
+    factory = sessionmaker(engine18)
+    install(factory)
+    FAILING.fails = True
+    return factory
+
+
+def test_a_failing_encoder_hands_over_to_the_queue(failing: sessionmaker[Session], engine18: Engine) -> None:
+    register(engine18, FailingBase, install=True)
+    with failing() as session:
+        session.add(Queued(id=1, body="flushed"))
+        session.execute(insert(Queued), [{"id": 2, "body": "inserted"}])
+        session.commit()
+        waiting = text("SELECT jsonb_array_elements(keys) FROM embeddb.job")
+        assert set(session.scalars(waiting)) == {1, 2}
+        FAILING.fails = False
+        row = session.get_one(Queued, 1)
+        row.body = "changed"
+        session.commit()
+        assert np.array_equal(row.embedding, expected("changed"))  # type: ignore[arg-type]
+        FAILING.fails = True
+        row.body = "changed again"
+        session.commit()
+        assert np.array_equal(row.embedding, expected("changed"))  # type: ignore[arg-type]
+        assert 1 in session.scalars(waiting).all()
+
+
+def test_without_a_queue_the_failure_is_raised(failing: sessionmaker[Session]) -> None:
+    with failing() as session:
+        session.add(Queued(id=1, body="lost otherwise"))
+        with pytest.raises(EncoderError, match=r"no memory left.*queued\.embedding.*no queue.*embeddb\.register"):
+            session.flush()
+        with pytest.raises(EncoderError, match="no queue"):
+            session.execute(insert(Queued), [{"id": 2, "body": "inserted"}])
+
+
+def test_create_all_says_that_pgvector_is_missing(url18: URL) -> None:
+    engine = create_engine(url18)
+    with engine.begin() as connection:
+        connection.execute(text("DROP EXTENSION vector"))
+    with pytest.raises(PgvectorMissing, match=rf"{url18.database}.*CREATE EXTENSION vector"):
+        FailingBase.metadata.create_all(engine)
+    engine.dispose()
+
+
+def test_create_all_says_that_pgvector_is_too_old(engine18: Engine) -> None:
+    with engine18.begin() as connection:
+        connection.execute(text("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'"))
+    with pytest.raises(PgvectorOutdated, match=r"0\.7\.4.*ALTER EXTENSION vector UPDATE"):
+        FailingBase.metadata.create_all(engine18)
+
+
+def test_ddl_can_be_written_without_a_database() -> None:
+    statements: list[str] = []
+    engine: Any = create_mock_engine(
+        "postgresql+psycopg://", lambda statement, *args, **options: statements.append(str(statement.compile(engine)))
+    )
+    FailingBase.metadata.create_all(engine, checkfirst=False)
+    assert "vector(16)" in statements[0]
+    assert "USING hnsw" in statements[1]
