@@ -30,13 +30,3 @@ def embedding_name(table: str, column: str, schema: str | None = None) -> str:
 def index_name(table: str, column: str, method: str) -> str:
     """The vector index of a column, in the manner of SQLAlchemy's ``ix_`` names."""
     return fit(f"ix_{table}_{column}_{method}")
-
-
-def trigger_name(column: str, event: str) -> str:
-    """A trigger of an embedding; ``event`` is insert, update, delete or truncate."""
-    return fit(f"embeddb_{column}_{event}")
-
-
-def function_name(table: str, verb: str) -> str:
-    """A per-table SQL function, such as ``articles_search``."""
-    return fit(f"{table}_{verb}")
