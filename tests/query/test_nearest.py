@@ -319,11 +319,16 @@ def test_row_level_security(session: Session, vectors: Any) -> None:
     assert {row.cat for row in rows} == {7}
 
 
-async def test_async(engine: Engine, vectors: Any) -> None:
-    async_engine: AsyncEngine = create_async_engine(engine.url)
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_async(engine: Engine, driver: str) -> None:
+    async_engine: AsyncEngine = create_async_engine(engine.url.set(drivername=f"postgresql+{driver}"))
     async with async_sessionmaker(async_engine)() as session:
-        rows = (await session.scalars(nearest(Item.embedding, "row 42").limit(5))).all()
-        assert len(rows) == 5
+        for _ in range(7):  # the driver prepares a statement that comes again
+            statement = nearest(Item.embedding, "row 42", score=True).where(Item.cat > 3).offset(1).limit(5)
+            rows = (await session.execute(statement)).all()
+            assert len(rows) == 5
+        again = await session.scalars(nearest(Item.embedding, rows[0][0]).limit(1))
+        assert again.one() is rows[0][0]
     await async_engine.dispose()
 
 
