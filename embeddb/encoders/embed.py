@@ -73,7 +73,8 @@ def clear_query_cache() -> None:
 
 
 def _query(encoder: Encoder, value: Any) -> Vector:
-    _check_inputs(encoder, [value])
+    if "image" not in getattr(encoder, "query_modalities", ()):
+        _check_inputs(encoder, [value])
     vector: Vector = _encode(encoder, encoder.encode_queries, [value], [0])[0].copy()
     if np.isnan(vector[0]):
         raise NoEmbedding(f"{encoder!r} has no embedding of the query {_shown(value)}: it knows nothing in it")

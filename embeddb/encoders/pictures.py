@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddb.encoders.settings import require
 from embeddb.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def is_picture(value: object) -> bool:
     """Whether a value is a PIL image or has ``decode()`` to one, as ``embeddb.sources.images.Image`` does."""
-    return isinstance(value, require("PIL.Image", "image", "An image").Image) or (
+    pillow = sys.modules.get("PIL.Image")  # where it was not imported nothing is an image of it
+    return (pillow is not None and isinstance(value, pillow.Image)) or (
         hasattr(value, "decode") and not isinstance(value, bytes | bytearray)
     )
 

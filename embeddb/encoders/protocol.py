@@ -20,7 +20,8 @@ class Encoder(Protocol):
     loaded once, at the first need. Every method may be called from several threads. Two encoders that compare
     equal give equal vectors, and ``repr`` names the encoder in errors, so a frozen dataclass is a good start.
 
-    An encoder may also have ``inputs_per_call``, an int: how many inputs ``embed_documents`` hands over at a time.
+    An encoder may also have ``inputs_per_call``, an int: how many inputs ``embed_documents`` hands over at a time; and
+    ``query_modalities``, a tuple: what its queries may be where that is more than ``modality``.
     """
 
     @property

@@ -64,7 +64,8 @@ def dimensions(file: Path) -> int:
             return _header(stream.readline())[1]
         # A token may end in numbers of its own ("at 10 20"): the line with the fewest says how many are the vector's.
         lines = [line for line, _ in zip(stream, range(_LOOK), strict=False) if line.strip()]
-    width = min((_trailing_numbers(line) for line in lines), default=0)
+    whole = [line for line in lines if line.endswith(b"\n")]  # the last line of a file that was cut off is not
+    width = min((_trailing_numbers(line) for line in whole or lines), default=0)
     if not width:
         raise EncoderError(f"{file} holds no word vectors: a line of its beginning does not end in numbers")
     return width

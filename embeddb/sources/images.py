@@ -69,8 +69,8 @@ def decode(data: bytes, *, name: str = "image", max_bytes: int = MAX_BYTES, max_
     """The image of an encoded file: its first frame, turned as its EXIF orientation says, in RGB.
 
     What is transparent becomes white; 16 bits a channel become 8. ``name`` is what errors call it. Raises SourceError
-    where it is larger than the limits (the header is looked at before any pixel is decoded), truncated, damaged, or of a
-    format that is not read here.
+    where it is larger than the limits (the header is looked at before any pixel is decoded), truncated, damaged, or of
+    a format that is not read here.
     """
     try:
         import PIL.Image

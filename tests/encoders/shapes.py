@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="needs the extra embeddb[image]")
 transformers = pytest.importorskip("transformers", reason="needs the extra embeddb[image]")
 
 SIZE: Final = 32
+PADDING: Final = "<pad>"
+UNKNOWN: Final = "<unk>"
 COLOURS: Final = {
     "red": (220, 40, 40),
     "green": (40, 190, 60),
@@ -80,14 +82,14 @@ def save_clip(folder: Path, *, steps: int) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    words = ["<pad>", "<s>", "</s>", "<unk>", "a", *SIZES, *COLOURS, *SHAPES]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))  # noqa: S106 - a token
+    words = [PADDING, "<s>", "</s>", UNKNOWN, "a", *SIZES, *COLOURS, *SHAPES]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=8, **{"pad_token": "<pad>", "unk_token": "<unk>"}
+        tokenizer_object=tokenizer, model_max_length=8, pad_token=PADDING, unk_token=UNKNOWN
     ).save_pretrained(folder)
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": SIZE},
@@ -107,7 +109,7 @@ def save_clip(folder: Path, *, steps: int) -> None:
             "eos_token_id": 2,
             **shape,
         },
-        vision_config={"image_size": SIZE, "patch_size": 4, "intermediate_size": 128, **shape},
+        vision_config={"image_size": SIZE, "patch_size": 8, "intermediate_size": 128, **shape},
         projection_dim=32,
     )
     torch.manual_seed(0)

@@ -25,6 +25,7 @@ TEXTS = [
     "Zürich, 東京 and naïve café",
     "a cat",
 ]
+UNKNOWN = "<unk>"
 FAMILIES = ("bert", "roberta", "gpt2", "llama", "t5")
 SHAPE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 
@@ -35,8 +36,8 @@ def _save(folder: Path, family: str, side: str) -> None:
 
     torch.manual_seed(3)
     byte_level = family in ("roberta", "gpt2", "llama")
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.BPE() if byte_level else models.WordPiece(unk_token="<unk>"))
+    special = ["<s>", "<pad>", "</s>", UNKNOWN]
+    tokenizer = Tokenizer(models.BPE() if byte_level else models.WordPiece(unk_token=UNKNOWN))
     if byte_level:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
@@ -52,7 +53,7 @@ def _save(folder: Path, family: str, side: str) -> None:
         )
     padding = {} if family in ("gpt2", "llama") else {"pad_token": "<pad>"}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, padding_side=side, truncation_side="left", unk_token="<unk>", **padding
+        tokenizer_object=tokenizer, padding_side=side, truncation_side="left", unk_token=UNKNOWN, **padding
     ).save_pretrained(folder)
     words = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 1}
     configs: dict[str, Callable[[], Any]] = {
@@ -115,8 +116,8 @@ def test_a_text_alone_is_as_in_a_padded_batch_and_as_computed_by_hand(folder: Pa
     encoder = Transformer(str(folder), pooling=pooling, normalize=False)
     together = embed_documents(encoder, TEXTS)
     alone = np.concatenate([encoder.encode_documents([text]) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    weights = {
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-5)
+    weights: dict[str, Any] = {
         "mean": lambda n: np.full(n, 1 / n),
         "cls": lambda n: np.eye(n)[0],
         "last": lambda n: np.eye(n)[-1],
