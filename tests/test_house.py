@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -130,3 +131,9 @@ def test_all_extras_are_in_all() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (everything,) = (Requirement(line) for line in extras["all"])
     assert everything.extras == set(extras) - {"all", "dev"}
+
+
+def test_the_index_of_decisions_names_each_once() -> None:
+    folder = ROOT / "docs" / "decisions"
+    named = re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(path.name for path in folder.glob("*.md") if path.name != "README.md")
