@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import logging
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 
-from embeddb.encoders import sentence_files
+from embeddb.encoders import pretrained, sentence_files
 from embeddb.encoders.memo import Memo
 from embeddb.encoders.protocol import Modality, Vectors
 from embeddb.encoders.settings import Settings, require
-from embeddb.errors import EncoderError, MissingExtra
+from embeddb.errors import EncoderError
 
 Backend = Literal["torch", "onnx", "openvino"]
 
@@ -202,39 +200,15 @@ class _Ready:
 _dims: Final[Memo[SentenceTransformer, int]] = Memo()
 _ready: Final[Memo[SentenceTransformer, _Ready]] = Memo()
 _models: Final[Memo[tuple[str, Backend, str | None], _Loaded]] = Memo()
-_loading: Final = threading.Lock()
 
 
 def _load(encoder: SentenceTransformer, folder: Path) -> _Loaded:
-    # transformers sets process-wide state while it loads, so one model at a time.
-    with _loading:
+    def make() -> Any:
         library = require("sentence_transformers", "text", "SentenceTransformer")
-        try:
-            with _quiet():
-                model = library.SentenceTransformer(
-                    str(folder), device=encoder.device, backend=encoder.backend, local_files_only=True
-                )
-        except ImportError as error:
-            raise MissingExtra(f"{encoder!r} needs a package that is not installed: {error}") from error
-        except Exception as error:
-            raise EncoderError(f"{encoder!r} cannot be loaded from {folder}: {error}") from error
+        return library.SentenceTransformer(
+            str(folder), device=encoder.device, backend=encoder.backend, local_files_only=True
+        )
+
+    model = pretrained.load(encoder, folder, make)
     turn: AbstractContextManager[Any] = threading.Lock() if encoder.backend == "openvino" else nullcontext()
     return _Loaded(model, getattr(model, "modalities", ["text"]) != ["text"], turn)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the libraries' progress bars and advice from the user while a model is loaded."""
-    transformers_logging = importlib.import_module("transformers.utils.logging")
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    levels = {name: logging.getLogger(name).level for name in ("transformers", "sentence_transformers")}
-    transformers_logging.disable_progress_bar()
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        if had_bars:
-            transformers_logging.enable_progress_bar()
