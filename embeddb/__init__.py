@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from embeddb.catalog.register import register
-    from embeddb.encoders import Hashing, OpenAI, SentenceTransformer
+    from embeddb.encoders import CLIP, Hashing, Module, OpenAI, SentenceTransformer, Transformer, Vision, WordVectors
     from embeddb.errors import (
         CatalogError,
         CatalogMissing,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
     from embeddb.query.nearest import nearest
+    from embeddb.sources import Files, Image
     from embeddb.spec import HNSW, EmbeddingSpec, IVFFlat
     from embeddb.vectors.wire import Vector
 
@@ -46,7 +47,16 @@ __version__: Final = "0.1.0"
 
 _MODULES: Final = {
     "embeddb.catalog.register": ("register",),
-    "embeddb.encoders": ("Hashing", "OpenAI", "SentenceTransformer"),
+    "embeddb.encoders": (
+        "CLIP",
+        "Hashing",
+        "Module",
+        "OpenAI",
+        "SentenceTransformer",
+        "Transformer",
+        "Vision",
+        "WordVectors",
+    ),
     "embeddb.errors": (
         "CatalogError",
         "CatalogMissing",
@@ -75,12 +85,14 @@ _MODULES: Final = {
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
     "embeddb.query.nearest": ("nearest",),
+    "embeddb.sources": ("Files", "Image"),
     "embeddb.spec": ("HNSW", "EmbeddingSpec", "IVFFlat"),
     "embeddb.vectors.wire": ("Vector",),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "CLIP",
     "HALFVEC",
     "HNSW",
     "VECTOR",
@@ -93,13 +105,16 @@ __all__ = [
     "EmbeddingSpec",
     "EncoderError",
     "EncoderNotFound",
+    "Files",
     "Hashing",
     "IVFFlat",
+    "Image",
     "LoadError",
     "LocalPostgres",
     "LocalServerError",
     "MetricMismatch",
     "MissingExtra",
+    "Module",
     "NoEmbedding",
     "OpenAI",
     "PgvectorMissing",
@@ -108,9 +123,12 @@ __all__ = [
     "RateLimited",
     "SentenceTransformer",
     "SourceError",
+    "Transformer",
     "TransientEncoderError",
     "Vector",
     "VectorError",
+    "Vision",
+    "WordVectors",
     "bulk_load",
     "bulk_load_async",
     "declared",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from embeddb.sources.files import Files
+from embeddb.sources.images import Image
 from embeddb.sources.text import compose
 
-__all__ = ["compose"]
+__all__ = ["Files", "Image", "compose"]
