@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from sqlalchemy import text
 
 from embeddb.errors import LocalServerError
 from embeddb.local import LocalPostgres
@@ -59,14 +56,6 @@ def opener() -> Iterator[Opener]:
         process.kill()
         with process:
             pass
-
-
-def left(folder: Path) -> list[psutil.Process]:
-    """The servers of a folder that still run after a while."""
-    deadline = time.monotonic() + 20
-    while (found := servers(folder)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return found
 
 
 def interpreter_for_everyone() -> str:
@@ -141,76 +130,6 @@ def test_a_killed_process_is_not_waited_for(tmp_path: Path, opener: Opener) -> N
     assert servers(folder) == []
 
 
-def test_a_server_ends_with_its_killed_user(tmp_path: Path, opener: Opener) -> None:
-    folder = tmp_path / "data"
-    user = opener(folder)
-    assert user.stdout is not None
-    assert user.stdout.readline() == "1.0\n"
-    user.kill()
-    assert left(folder) == []
-    with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
-        assert connection.execute("SELECT 1").fetchone() == (1,)
-
-
-def test_a_temporary_folder_goes_with_its_killed_user() -> None:
-    code = """
-import os, signal
-from embeddb.local import LocalPostgres
-print(LocalPostgres().folder, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert ran.returncode == -signal.SIGKILL
-    folder = Path(ran.stdout.strip())
-    deadline = time.monotonic() + 20
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not folder.exists()
-    assert servers(folder) == []
-
-
-def test_threads_share(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-
-    def use(_: int) -> tuple[int] | None:
-        with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
-            return connection.execute("SELECT 1").fetchone()
-
-    with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(use, range(12))) == [(1,)] * 12
-    assert servers(folder) == []
-
-
-@pytest.mark.parametrize("name", ['it\'s $HOME, a\\b & "c" 100%', "ä" * 80], ids=["every character", "too long"])
-def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / name
-    with LocalPostgres(folder) as server:
-        with psycopg.connect(server.dsn) as connection:
-            socket = Path(connection.info.host)
-        engine = server.engine()
-        with engine.connect() as alchemist:
-            assert alchemist.scalar(text("SELECT current_setting('data_directory')")) == str(folder)
-        engine.dispose()
-        assert socket != folder
-    assert not socket.exists()
-
-
-def test_the_environment_of_other_servers_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PGPORT": "6000", "PGDATA": "/nowhere", "PGHOST": "elsewhere"}.items():
-        monkeypatch.setenv(name, value)
-    with LocalPostgres(tmp_path / "data") as server, psycopg.connect(server.dsn) as connection:
-        assert connection.execute("SELECT current_setting('port')").fetchone() == ("5432",)
-
-
-def test_a_removed_folder_is_left_quietly(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    server = LocalPostgres(folder)
-    (running,) = servers(folder)
-    shutil.rmtree(folder)
-    server.stop()
-    running.kill()  # Postgres looks for its files once a minute, and ends by itself
-
-
 def test_exit_without_stop(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     code = "import sys; from embeddb.local import LocalPostgres; LocalPostgres(sys.argv[1])"
@@ -235,18 +154,6 @@ def test_an_ordinary_user(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("1.0\n", "")
     assert servers(folder) == []
-    with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
-        assert connection.execute("SELECT 1").fetchone() == (1,)
-        (running,) = servers(folder)
-        assert running.uids().effective == nobody  # root runs it as the owner of the data
-    root_s = tmp_path / "root's"
-    root_s.mkdir(mode=0o755)
-    ran = subprocess.run(
-        [interpreter_for_everyone(), "-c", OPEN, str(root_s)],
-        input="", text=True, capture_output=True, user=nobody, group=nobody, cwd="/", timeout=60,
-        env={"PYTHONPATH": packages, "HOME": str(folder.parent), "PATH": os.environ["PATH"]},
-    )  # fmt: skip
-    assert "is not writable for this user: name another folder" in ran.stderr
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -258,11 +165,6 @@ def test_refusals(tmp_path: Path) -> None:
         LocalPostgres(tmp_path / "data", version=9)
     with pytest.raises(LocalServerError, match="something else"):
         LocalPostgres(tmp_path)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LC_ALL", "xx_XX.nonsense")
-        with pytest.raises(LocalServerError, match="initdb failed: .*locale"):
-            LocalPostgres(tmp_path / "new")
-    LocalPostgres(tmp_path / "new").stop()
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "PG_VERSION").write_text("18\n")
@@ -277,7 +179,9 @@ def test_a_crashed_server_is_started_again(tmp_path: Path, opener: Opener) -> No
     assert first.stdout.readline() == "1.0\n"
     (server,) = servers(folder)
     server.kill()
-    assert left(folder) == []
+    deadline = time.monotonic() + 20
+    while servers(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
     with LocalPostgres(folder) as again, psycopg.connect(again.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     first.communicate("")

@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Network:
-    """``tokens``: a vector for every id. ``slice_width``: elements of the widest matrix's rows that are kept together."""
+    """``tokens``: a vector for every id. ``slice_width``: elements of the widest matrix's rows kept together."""
 
     layers: int
     heads: int
@@ -200,6 +200,7 @@ def _layer(
     The scale of the scores goes into the queries. A key's bias adds the same to all scores of a query, which the
     softmax takes away. A value's bias is in every weighted mean as it is, so it goes through the next matrix once.
     """
+
     def linear(name: str) -> tuple[Matrix, Matrix]:
         return own[f"{name}.weight"], own[f"{name}.bias"]
 

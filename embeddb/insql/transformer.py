@@ -20,6 +20,17 @@ from embeddb.insql.tokens import Vocabulary
 from embeddb.insql.tokens import read as read_vocabulary
 
 #: Texts that every installation is tried with before it stays.
+#: What the database makes of a text as a query and as a document.
+_SAID: Final = {
+    "query": text(
+        "SELECT embeddb.transformer_embed(t, :probe, t.query_prompt)::text "
+        "FROM embeddb.transformer t WHERE t.encoder = :encoder"
+    ),
+    "document": text(
+        "SELECT embeddb.transformer_embed(t, :probe, t.document_prompt)::text "
+        "FROM embeddb.transformer t WHERE t.encoder = :encoder"
+    ),
+}
 _PROBES: Final = (
     "planes that land on water",
     "",
@@ -242,15 +253,12 @@ def _try_out(connection: Connection, encoder: SentenceTransformer, number: int, 
         ("document", encoder.encode_documents(_PROBES)),
     ):
         for probe, expected in zip(_PROBES, vectors, strict=True):
-            said = connection.scalar(
-                text(f"SELECT embeddb.transformer_embed(t, :probe, t.{role}_prompt)::text FROM embeddb.transformer t"
-                     " WHERE t.encoder = :encoder"),  # noqa: S608
-                {"probe": probe, "encoder": number},
-            )  # fmt: skip
+            said = connection.scalar(_SAID[role], {"probe": probe, "encoder": number})
             found = np.array(json.loads(said), np.float32)
             apart = float(np.abs(found - expected).max())
             cosine = float(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected))
             if not (cosine >= _HALF_COSINE if half else apart <= _TOLERANCE):
                 raise EncoderError(
-                    f"{encoder!r} does not come out right in SQL: {probe!r} differs by {apart:.2g} (cosine {cosine:.6f})"
+                    f"{encoder!r} does not come out right in SQL: "
+                    f"{probe!r} differs by {apart:.2g} (cosine {cosine:.6f})"
                 )
