@@ -85,6 +85,8 @@ class LocalPostgres:
             return
         del _open[self.folder]
         self._forget_the_dead()
+        # The server may have crashed and been started again by another process: it is the present one that is stopped.
+        self._server._postmaster_info = self._pgserver.postgres_server.PostmasterInfo.read_from_pgdata(self.folder)
         self._server.cleanup()
 
     def __enter__(self) -> Self:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from sqlalchemy import Engine
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,6 +25,9 @@ def test_blocks_run(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for match in BLOCK.finditer(source):
         line = source.count("\n", 0, match.start(1))
         exec(compile("\n" * line + match[1], str(document), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
+    for value in module.__dict__.values():
+        if isinstance(value, Engine):
+            value.dispose()
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)

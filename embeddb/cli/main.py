@@ -21,6 +21,7 @@ COMMANDS: Final = {
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {
     "schema": "embeddb.cli.schema",
+    "train": "embeddb.cli.train",
 }
 
 

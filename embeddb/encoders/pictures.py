@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddb.errors import EncoderError
+from embeddb.errors import EncoderError, SourceError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +33,10 @@ def pictures(values: Sequence[Any], *, first: int = 0) -> list[Image]:
                 "embeddb.sources.images.Image(path or bytes)",
                 position=position,
             )
-        image = value.decode() if hasattr(value, "decode") else value
+        try:
+            image = value.decode() if hasattr(value, "decode") else value
+        except SourceError as error:
+            raise EncoderError(f"input {position}: {error}", position=position) from error
         found.append(image if image.mode == "RGB" else image.convert("RGB"))
     return found
 

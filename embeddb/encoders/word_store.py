@@ -142,7 +142,10 @@ def cached(file: Path, words: Any) -> Path:
     name = hashlib.sha256(f"{file.resolve()} {state.st_mtime_ns} {state.st_size}".encode()).hexdigest()
     folder = root / f"{file.name}-{name[:16]}"
     if not (folder / model_folder.CONFIG).exists():
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EncoderError(f"{root} cannot be made ({error}): set EMBEDDB_CACHE to a folder that can") from error
         with tempfile.TemporaryDirectory(dir=root) as made:
             write(Path(made), words())
             folder.mkdir(exist_ok=True)

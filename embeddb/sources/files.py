@@ -125,19 +125,20 @@ class Files:
         return url
 
     def _filesystem(self, scheme: str) -> Any:
-        if scheme not in self._filesystems:
+        key = (scheme, os.getpid())  # its connections are run by a thread, which a forked child has not
+        if key not in self._filesystems:
             if scheme in http.SCHEMES:
-                self._filesystems[scheme] = http.filesystem(self.check_url, private=self.private, seconds=self.seconds)
+                self._filesystems[key] = http.filesystem(self.check_url, private=self.private, seconds=self.seconds)
             else:
                 try:
                     import fsspec
                 except ImportError as error:
                     raise MissingExtra(f"{scheme} files need fsspec: pip install 'embeddb[files]'") from error
-                self._filesystems[scheme] = fsspec.filesystem(scheme)
-        return self._filesystems[scheme]
+                self._filesystems[key] = fsspec.filesystem(scheme)
+        return self._filesystems[key]
 
     @cached_property
-    def _filesystems(self) -> dict[str, Any]:
+    def _filesystems(self) -> dict[tuple[str, int], Any]:
         return {}
 
 

@@ -12,7 +12,7 @@ import pytest
 from embeddb.encoders import embed_documents, embed_query, from_config
 from embeddb.encoders.clip import CLIP
 from embeddb.encoders.vision import Vision
-from embeddb.errors import EncoderError, SourceError
+from embeddb.errors import EncoderError
 from embeddb.sources.images import Image
 
 torch = pytest.importorskip("torch", reason="needs the extra embeddb[image]")
@@ -105,8 +105,9 @@ def test_an_image_to_search_by_may_be_a_source(clips: dict[str, Path], tmp_path:
     for source in (Image(tmp_path / "a.png"), Image(encoded.getvalue()), Image(image)):
         np.testing.assert_allclose(embed_query(encoder, source), expected, atol=1e-6)
     (tmp_path / "broken.png").write_bytes(encoded.getvalue()[:200])
-    with pytest.raises((SourceError, EncoderError), match=r"broken\.png"):
-        embed_query(encoder, Image(tmp_path / "broken.png"))
+    with pytest.raises(EncoderError, match=r"input 1: .*broken\.png") as caught:
+        encoder.encode_documents([image, Image(tmp_path / "broken.png")])
+    assert caught.value.position == 1
 
 
 def test_clip_as_a_value(clips: dict[str, Path]) -> None:

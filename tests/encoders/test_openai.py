@@ -150,8 +150,8 @@ def test_a_failure_that_passes_is_tried_again(server: Server) -> None:
 def test_a_failure_that_stays_is_transient(server: Server) -> None:
     server.script = [failure(502, "bad gateway")] * 9
     with pytest.raises(TransientEncoderError, match=r"OpenAI\('m'.*answered 502: bad gateway"):
-        encoder(server, max_wait=0.6).encode_documents(["a"])
-    assert len(server.requests) == 2
+        encoder(server, max_wait=3).encode_documents(["a"])
+    assert 1 < len(server.requests) < 9, "tried again, but not for ever"
 
 
 def test_a_short_wait_is_waited_for(server: Server) -> None:

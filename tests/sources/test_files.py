@@ -17,9 +17,6 @@ from embeddb.sources.http import is_public
 pytest.importorskip("fsspec", reason="needs the extra embeddb[files]")
 pytest.importorskip("aiohttp", reason="needs the extra embeddb[files]")
 
-# aiohttp's session is closed by fsspec when its file system is no longer used, on a loop in another thread.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
-
 
 class _Server(ThreadingHTTPServer):
     asked: list[str]

@@ -14,8 +14,6 @@ from tests.sources import hostile
 
 pillow = pytest.importorskip("PIL.Image", reason="needs the extra embeddb[image]")
 
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed:ResourceWarning")
-
 
 def _encode(image: Any, form: str, **settings: Any) -> bytes:
     out = io.BytesIO()
