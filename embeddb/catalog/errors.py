@@ -15,6 +15,7 @@ from embeddb.errors import (
     CatalogOutdated,
     DeclarationError,
     EmbeddbError,
+    EncoderError,
     PgvectorMissing,
 )
 
@@ -22,6 +23,7 @@ _OWN: Final[dict[str, type[EmbeddbError]]] = {
     "EB001": DeclarationError,
     "EB002": CatalogError,
     "EB003": PgvectorMissing,
+    "EB004": EncoderError,
 }
 #: A catalog that is not there, or too old to have the function.
 _ABSENT: Final[dict[str, type[EmbeddbError]]] = {

@@ -94,6 +94,7 @@ def in_batches(fields: Sequence[Field | NDArray[Any]], count: int) -> Iterator[b
 
 def _cut(field: Any, start: int, stop: int) -> Field:
     if isinstance(field, Fixed):
-        parts = ((kind, v, isinstance(v, np.ndarray) and v.ndim) for kind, v in field.parts)
-        return Fixed(tuple((kind, v[start:stop] if many else v) for kind, v, many in parts))
+        return Fixed(
+            tuple((kind, v[start:stop] if isinstance(v, np.ndarray) and v.ndim else v) for kind, v in field.parts)
+        )
     return list(field[start:stop])

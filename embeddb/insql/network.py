@@ -27,9 +27,10 @@ _ACTIVATIONS: Final[Mapping[str, str]] = {
     "gelu_fast": "gelu_tanh",
     "relu": "relu",
 }
-#: What the SQL of an activation expects its inputs to be multiplied by, and leaves out of its outputs.
+#: What the SQL of an activation expects its inputs to be multiplied by, and leaves out of its outputs. GELU is
+#: x/2 · erfc(-x/√2), and SQL computes z · erfc(z).
 _SCALES: Final[Mapping[str, tuple[float, float]]] = {
-    "gelu": (math.sqrt(0.5), math.sqrt(0.5)),
+    "gelu": (-math.sqrt(0.5), -math.sqrt(0.5)),
     "gelu_tanh": (1.0, 0.5),
     "relu": (1.0, 1.0),
 }
@@ -47,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Network:
-    """``tokens``: a vector for every id. ``slice_width``: elements of the widest matrix's rows kept together."""
+    """``tokens``: a vector for every id. ``slice_width``: elements that the widest rows are cut to."""
 
     layers: int
     heads: int

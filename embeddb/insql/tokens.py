@@ -23,6 +23,8 @@ _BEYOND: Final = [p for p in range(0x80, sys.maxunicode + 1) if not 0xD800 <= p 
 _MARKS: Final = r"!-/:-@\[-`{-~"
 #: As many as the library normalises at a time; its memory grows with the length of a text.
 _AT_ONCE: Final = 20_000
+#: As many are asked about at a time where most are alike.
+_BLOCK: Final = 256
 #: Parts characters from each other where the library sees many at once. It stays as it is, and nothing becomes it.
 _SEPARATOR: Final = "0"
 
@@ -191,24 +193,32 @@ def _bytes(library: Any, settings: Mapping[str, Any], shared: Mapping[str, Any])
 def _byte_kinds(library: Any) -> tuple[tuple[Range, ...], str | None]:
     """Which characters are letters, numbers or blanks to the pattern that parts words."""
 
-    letters = _staying(library, "a", _BEYOND)
-    others = [point for point in _BEYOND if point not in letters]
-    numbers = _staying(library, "1", others)
-    others = [point for point in others if point not in numbers]
-    blanks = set(others) - _staying(library, "!", others)
-    kinds = {**dict.fromkeys(letters, "a"), **dict.fromkeys(numbers, "1"), **dict.fromkeys(blanks, "\t")}
+    kinds: dict[int, str] = {}
+    for start in range(0, len(_BEYOND), _BLOCK):
+        kinds |= _kinds_in(library, _BEYOND[start : start + _BLOCK])
     return tuple(_joined(iter(sorted(kinds.items())))), None
 
 
-def _staying(library: Any, neighbour: str, points: Sequence[int]) -> set[int]:
-    """Those that the pattern leaves in one word with this character before them."""
-    staying = set()
-    for start in range(0, len(points), _AT_ONCE):
-        some = points[start : start + _AT_ONCE]
-        joined = "".join(f"{neighbour}{chr(point)}\n" for point in some)
-        pieces = {span for _, span in library.pre_tokenizer.pre_tokenize_str(joined)}
-        staying |= {point for place, point in enumerate(some) if (3 * place, 3 * place + 2) in pieces}
-    return staying
+def _kinds_in(library: Any, points: Sequence[int]) -> dict[int, str]:
+    """Letters "a", numbers "1" and blanks, of these; the pattern parts the text where the kind changes."""
+
+    def pieces(text: str) -> list[tuple[int, int]]:
+        return [span for _, span in library.pre_tokenizer.pre_tokenize_str(text)]
+
+    block = "".join(map(chr, points))
+    for neighbour, kind in (("a", "a"), ("1", "1"), ("!", None)):
+        if len(pieces(neighbour + block)) == 1:
+            return dict.fromkeys(points, kind) if kind else {}
+    kinds: dict[int, str] = dict.fromkeys(points, "\t")
+    for neighbour, kind in (("a", "a"), ("1", "1"), ("!", None)):
+        found = set(pieces("".join(f"{neighbour}{chr(point)}\n" for point in points)))
+        for place, point in enumerate(points):
+            if (3 * place, 3 * place + 2) in found:
+                if kind:
+                    kinds[point] = kind
+                else:
+                    del kinds[point]
+    return kinds
 
 
 def _vocabulary(settings: Mapping[str, Any]) -> dict[str, int]:

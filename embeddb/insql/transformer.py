@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,17 +21,6 @@ from embeddb.insql.tokens import Vocabulary
 from embeddb.insql.tokens import read as read_vocabulary
 
 #: Texts that every installation is tried with before it stays.
-#: What the database makes of a text as a query and as a document.
-_SAID: Final = {
-    "query": text(
-        "SELECT embeddb.transformer_embed(t, :probe, t.query_prompt)::text "
-        "FROM embeddb.transformer t WHERE t.encoder = :encoder"
-    ),
-    "document": text(
-        "SELECT embeddb.transformer_embed(t, :probe, t.document_prompt)::text "
-        "FROM embeddb.transformer t WHERE t.encoder = :encoder"
-    ),
-}
 _PROBES: Final = (
     "planes that land on water",
     "",
@@ -103,11 +93,12 @@ def install_transformer(
     taken = connection.scalar(text("SELECT encoder FROM embeddb.transformer WHERE name = :name"), settings)
     if taken is not None:
         raise CatalogError(f"another transformer here is called {settings['name']!r}: give this one another name")
-    columns = ", ".join(settings)
-    values = ", ".join(f":{key}" for key in settings)
     connection.execute(
-        text(f"INSERT INTO embeddb.transformer (encoder, {columns}) VALUES (:encoder, {values})"),  # noqa: S608
-        {"encoder": number, **settings},
+        text(
+            "INSERT INTO embeddb.transformer SELECT (jsonb_populate_record(NULL::embeddb.transformer,"
+            " cast(:settings AS jsonb) || jsonb_build_object('installed_at', now()))).*"
+        ),
+        {"settings": json.dumps({"encoder": number, **settings})},
     )
     _copy_weights(driver, number, network, half)
     _copy_tokens(driver, number, network, vocabulary, half)
@@ -133,10 +124,19 @@ def installed(connection: Connection) -> list[Installed]:
 
 def remove_transformer(connection: Connection, name: str) -> None:
     """Take a transformer out of the database. Raises CatalogError where there is none of that name."""
-    gone = connection.execute(text("DELETE FROM embeddb.transformer WHERE name = :name"), {"name": name}).rowcount
-    if not gone:
+    gone = connection.scalar(
+        text("DELETE FROM embeddb.transformer WHERE name = :name RETURNING encoder"), {"name": name}
+    )
+    if gone is None:
         known = ", ".join(one.name for one in installed(connection)) or "none"
         raise CatalogError(f"no transformer here is called {name!r}; there are: {known}")
+    connection.execute(
+        text(
+            "DELETE FROM embeddb.encoder x WHERE x.id = :encoder"
+            " AND NOT EXISTS (SELECT FROM embeddb.embedding e WHERE e.encoder = x.id)"
+        ),
+        {"encoder": gone},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,8 @@ def _copy_weights(driver: Any, number: int, network: Network, half: bool) -> Non
 
     def rows() -> Iterator[bytes]:
         for part in network.parts:
-            size = part.matrix.shape[1] * element + NEURON
+            # Postgres aligns the vectors of an array to four bytes.
+            size = math.ceil((part.matrix.shape[1] * element + NEURON) / 4) * 4
             per_row = 1 if part.name == "position" else max(1, (PAGE - ROW) // size)
             packed = copying.pages(part.matrix, per_row, oid, half)
             # A position is looked up by its number, from 1.
@@ -253,12 +254,18 @@ def _try_out(connection: Connection, encoder: SentenceTransformer, number: int, 
         ("document", encoder.encode_documents(_PROBES)),
     ):
         for probe, expected in zip(_PROBES, vectors, strict=True):
-            said = connection.scalar(_SAID[role], {"probe": probe, "encoder": number})
+            said = connection.scalar(
+                text(
+                    "SELECT embeddb.transformer_embed(t, :probe,"
+                    " CASE :role WHEN 'query' THEN t.query_prompt ELSE t.document_prompt END)::text"
+                    " FROM embeddb.transformer t WHERE t.encoder = :encoder"
+                ),
+                {"probe": probe, "role": role, "encoder": number},
+            )
             found = np.array(json.loads(said), np.float32)
             apart = float(np.abs(found - expected).max())
             cosine = float(found @ expected / np.linalg.norm(found) / np.linalg.norm(expected))
             if not (cosine >= _HALF_COSINE if half else apart <= _TOLERANCE):
                 raise EncoderError(
-                    f"{encoder!r} does not come out right in SQL: "
-                    f"{probe!r} differs by {apart:.2g} (cosine {cosine:.6f})"
+                    f"{encoder!r} does not come out right in SQL: {probe!r} differs by {apart:.2g}, cosine {cosine:.6f}"
                 )

@@ -85,7 +85,9 @@ BEGIN
     SELECT array_agg(e.id) INTO found
       FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation JOIN pg_namespace n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL embeddb.columns(e.id) x
-     WHERE find.name IN (c.relname || '.' || x.vector, n.nspname || '.' || c.relname || '.' || x.vector);
+     -- First what is cheap to tell: columns() looks up a trigger.
+     WHERE strpos(find.name, c.relname || '.') > 0
+       AND find.name IN (c.relname || '.' || x.vector, n.nspname || '.' || c.relname || '.' || x.vector);
     IF cardinality(found) = 1 THEN
         RETURN found[1];
     ELSIF cardinality(found) > 1 THEN

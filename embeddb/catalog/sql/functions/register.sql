@@ -148,5 +148,6 @@ BEGIN
     DELETE FROM embeddb.failure f WHERE f.embedding = unregister.embedding;
     DELETE FROM embeddb.embedding e WHERE e.id = unregister.embedding;
     DELETE FROM embeddb.encoder x WHERE x.id = used
-       AND NOT EXISTS (SELECT FROM embeddb.embedding e WHERE e.encoder = used);
+       AND NOT EXISTS (SELECT FROM embeddb.embedding e WHERE e.encoder = used)
+       AND NOT EXISTS (SELECT FROM embeddb.transformer t WHERE t.encoder = used);
 END $$;

@@ -2,7 +2,7 @@
 --
 --   application   nothing here: rows it writes are queued by triggers that run as the catalog's owner
 --   worker        claims, reads sources, writes vectors; no DDL, no other column of any table
---   reader        the views, and the functions they call; no table of the catalog
+--   reader        the views, the functions they call, and embeddb.embed; no table of the catalog
 
 -- Makes `role` a worker for every embedding there is now; call it again after a registration.
 CREATE OR REPLACE FUNCTION embeddb.grant_worker(role name) RETURNS void
@@ -34,6 +34,7 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA embeddb TO %I', role);
     EXECUTE format('GRANT SELECT ON embeddb.embeddings, embeddb.coverage, embeddb.failures, embeddb.workers TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.columns(integer), embeddb.name(integer), embeddb.find(text),'
-                   ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer)'
+                   ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer),'
+                   ' embeddb.embed(text, text, text)'
                    ' TO %I', role);
 END $$;

@@ -18,15 +18,16 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM regexp_split_to_table(template, '\{\*|\*\}') WITH ORDINALITY AS p (part, place)
 $$;
 
--- The error function of the expression x. Postgres has it from version 16; before, by Abramowitz and Stegun's 7.1.26,
--- which is within 1.5e-7.
-CREATE OR REPLACE FUNCTION embeddb.erf_sql(
-    x text, native boolean DEFAULT to_regprocedure('pg_catalog.erf(float8)') IS NOT NULL
+-- The complementary error function of the expression x. Postgres has it from version 16; before, by Abramowitz and
+-- Stegun's 7.1.26, which is within 1.5e-7.
+CREATE OR REPLACE FUNCTION embeddb.erfc_sql(
+    x text, native boolean DEFAULT to_regprocedure('pg_catalog.erfc(float8)') IS NOT NULL
 ) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN native THEN format('erf(%s)', x) ELSE replace(replace(
-        '(sign(X) * (1 - T * (0.254829592 + T * (-0.284496736 + T * (1.421413741 + T * (-1.453152027 + T * 1.061405429))))'
-        ' * exp(-least(X * X, 700))))', 'T', '(1 / (1 + 0.3275911 * abs(X)))'), 'X', x) END
+    SELECT CASE WHEN native THEN format('erfc(%s)', x) ELSE replace(replace(
+        '(CASE WHEN {x} < 0 THEN 2 ELSE 0 END + CASE WHEN {x} < 0 THEN -1 ELSE 1 END * exp(-least({x} * {x}, 700)) * '
+        '{t} * (0.254829592 + {t} * (-0.284496736 + {t} * (1.421413741 + {t} * (-1.453152027 + {t} * 1.061405429)))))',
+        '{t}', '(1 / (1 + 0.3275911 * abs({x})))'), '{x}', x) END
 $$;
 
 DO $make$
@@ -106,7 +107,7 @@ BEGIN
     result := embeddb.transformer_norm(model, depth, 'attended_norm', tokens, result);
     {*x{i} := result[{i}] OPERATOR(@extschema:vector@.||) one;*}
     IF model.activation = 'gelu' THEN
-        SELECT {*array_agg(y.y{i} * (1 + <erf>))*} INTO {*a{i}*} FROM <activated>;
+        SELECT {*array_agg(y.y{i} * <erfc>)*} INTO {*a{i}*} FROM <activated>;
     ELSIF model.activation = 'relu' THEN
         SELECT {*array_agg(greatest(y.y{i}, 0))*} INTO {*a{i}*} FROM <activated>;
     ELSE
@@ -130,7 +131,7 @@ BEGIN
                                            || format(rows, 'up', 0) || ' OFFSET 0) y');
     layer := replace(layer, '<attended>', format(rows, 'attended', 0));
     layer := replace(layer, '<down>', format(rows, 'down', 's'));
-    layer := replace(layer, '<erf>', embeddb.erf_sql('y.y{i}'));
+    layer := replace(layer, '<erfc>', embeddb.erfc_sql('y.y{i}'));
     keys := replace(keys, '<query_key>', format(rows, 'query_key', 0));
     keys := replace(keys, '<value>', format(rows, 'value', 0));
     FOR width IN 1 .. 12 LOOP
@@ -177,11 +178,13 @@ END $$;
 
 DO $make$
 DECLARE
-    -- The vector of a text, given as ids of tokens.
+    -- The vector of a text, given as ids of tokens. Plans are generic: Postgres would count the tokens and plan anew
+    -- for every layer.
     forward text := $$
 CREATE OR REPLACE FUNCTION embeddb.transformer_forward(model embeddb.transformer, ids integer[])
 RETURNS @extschema:vector@.vector
-LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET jit = off AS $body$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+SET jit = off SET plan_cache_mode = force_generic_plan AS $body$
 DECLARE
     many CONSTANT integer := cardinality(ids);
     blocks CONSTANT integer := (many + {n} - 1) / {n};
