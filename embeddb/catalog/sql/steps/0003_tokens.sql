@@ -1,0 +1,1 @@
+-- Token vectors of static and distilled encoders.

@@ -1,0 +1,1 @@
+-- What recall was measured, and which settings reach it.

@@ -1,0 +1,1 @@
+-- An encoder's change: the shadow column beside the one that serves.

@@ -1,0 +1,1 @@
+-- Digests of the files that rows were embedded from.

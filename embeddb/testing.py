@@ -1,0 +1,3 @@
+"""What users' own tests may import: pytest finds it as a plug-in."""
+
+from __future__ import annotations
