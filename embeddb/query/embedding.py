@@ -5,23 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, inspect, literal_column
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy import Column, ColumnElement, FromClause, Select, inspect, literal_column, select, type_coerce
+from sqlalchemy.orm import QueryableAttribute, aliased
+from sqlalchemy.sql.selectable import AliasedReturnsRows
 
 from embeddb.errors import QueryError
 from embeddb.metrics import Metric
 from embeddb.orm.embedding_type import distance
+from embeddb.orm.index_expression import compares_halfvec
+from embeddb.orm.query_vector import QueryHalfvec, QueryVectorType, SearchVector
 from embeddb.orm.settings import Settings, settings_of
+
+AnyEmbedding = QueryableAttribute[Any] | Column[Any] | ColumnElement[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
     """One embedding as a statement refers to it.
 
-    ``entity``: what to select, a mapped class, an alias of one, or a table. ``column``: the vector's column of that
-    entity. ``settings``: what was declared. ``key``: the entity's primary key, in the order of its columns.
+    ``attribute``: what was given. ``entity``: what to select, a mapped class, an alias of one, or a table.
+    ``column``: the vector's column of that entity. ``settings``: what was declared. ``key``: the entity's primary
+    key, in the order of its columns.
     """
 
+    attribute: AnyEmbedding
     entity: Any
     column: ColumnElement[Any]
     settings: Settings
@@ -32,26 +39,60 @@ class Embedding:
         """The declared metric."""
         return self.settings.metric
 
+    @property
+    def table(self) -> FromClause:
+        """The table behind the entity, whatever it is called in the statement."""
+        table: Any = self.column.table
+        while isinstance(table, AliasedReturnsRows):
+            table = table.element
+        assert isinstance(table, FromClause)
+        return table
+
     def distance(self, query: Any, *, exact: bool = False) -> ColumnElement[float]:
         """The distance to ``query`` by the declared metric; see ``nearest`` for what that may be."""
         return distance(self.column, self.settings, self.metric, query, exact=exact)
 
+    def query(self, vector: ColumnElement[Any], *, exact: bool = False) -> ColumnElement[Any]:
+        """An SQL expression as the query's vector, which brings the settings of an index scan as a parameter does."""
+        kind = QueryHalfvec if compares_halfvec(self.settings) else QueryVectorType
+        coerced: ColumnElement[Any] = type_coerce(vector, kind(self.settings))
+        return coerced if exact or self.settings.index is None else SearchVector(coerced)
 
-def resolve(embedding: QueryableAttribute[Any] | Column[Any] | ColumnElement[Any], what: str = "this") -> Embedding:
+    def another(self) -> Embedding:
+        """The same embedding of an alias of its own, to be read beside this one in one statement."""
+        if not isinstance(self.attribute, QueryableAttribute):
+            return resolve(self.table.alias().c[str(self.column.key)])
+        return resolve(getattr(aliased(inspect(self.entity).mapper), self.attribute.key))
+
+    def rows(self, among: Select[Any] | None, what: str) -> Select[Any]:
+        """The rows to search: those of ``among``, a select of the entity with filters and joins, or all of them.
+
+        Selects the key's columns. Rows without a vector are left out.
+        """
+        if among is None:
+            among = select(self.entity)
+        elif among._limit_clause is not None or among._fetch_clause is not None or among._offset_clause is not None:
+            raise QueryError(f"{what}: among is a select of the rows to search, with filters and joins and no limit")
+        rows = among.order_by(None).with_only_columns(*self.key, maintain_column_froms=True)
+        return rows.where(self.column.is_not(None))
+
+
+def resolve(embedding: AnyEmbedding, what: str = "this") -> Embedding:
     """The embedding meant by ``Article.embedding``, of an ``aliased`` class too, or by a Core column.
 
     ``what``: the caller's name for a QueryError, which says what else was given.
     """
     column = embedding.__clause_element__() if isinstance(embedding, QueryableAttribute) else embedding
     settings = settings_of(getattr(column, "type", None))
-    if settings is None or getattr(column, "table", None) is None:
+    table = getattr(column, "table", None)
+    if settings is None or table is None:
         raise QueryError(
             f"{what} takes a column made by embedding_column, such as Article.embedding, not {embedding!r}"
         )
     if isinstance(embedding, QueryableAttribute):
         entity = embedding.parent.entity
-        return Embedding(entity, column, settings, primary_key(entity))
-    return Embedding(column.table, column, settings, tuple(column.table.primary_key))
+        return Embedding(embedding, entity, column, settings, primary_key(entity))
+    return Embedding(embedding, table, column, settings, tuple(table.primary_key))
 
 
 def primary_key(entity: Any) -> tuple[ColumnElement[Any], ...]:
