@@ -35,6 +35,10 @@ class SourceError(EmbeddbError, ValueError):
     """A source (text, file, history) cannot be read."""
 
 
+class TransientSourceError(SourceError):
+    """A source cannot be read now, in a way that may pass: trying again later is right."""
+
+
 class LoadError(EmbeddbError, ValueError):
     """Rows cannot be loaded: a value is missing, or is not what its column takes."""
 

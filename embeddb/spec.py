@@ -99,6 +99,7 @@ class EmbeddingSpec:
 
     ``sources``: database column names, in order. ``template``: how several become one text, or None for the
     default join. ``encoder``: the encoder's configuration (never a secret). ``dim``: the vector's dimensions.
+    ``files``: which files may be read where the source names one, as ``embeddb.Files`` tells it in JSON.
     """
 
     table: str
@@ -114,6 +115,7 @@ class EmbeddingSpec:
     mode: Mode = "inline"
     on_error: OnError = "raise"
     on_update: OnUpdate = "keep"
+    files: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_choices(self.metric, self.storage, self.index, self.mode, self.on_error, self.on_update)
@@ -139,6 +141,10 @@ class EmbeddingSpec:
         values["sources"] = list(self.sources)
         values["encoder"] = dict(self.encoder)
         values["index"] = None if self.index is None else {"method": self.index.method, **asdict(self.index)}
+        if self.files is None:
+            del values["files"]
+        else:
+            values["files"] = dict(self.files)
         return values
 
     def to_json(self) -> str:

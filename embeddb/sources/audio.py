@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import numpy as np
 
 from embeddb.errors import MissingExtra, SourceError
+from embeddb.sources.files import MAX_SECONDS, Files, read_source, shorten
 from embeddb.waveform import Samples, Waveform, check, resample
 
 if TYPE_CHECKING:
     import soundfile
 
 MAX_BYTES: Final = 256 * 2**20
-#: Decoded sound is larger than its file: an hour at 48 kHz is 0.7 GB of float32 a channel.
-MAX_SECONDS: Final = 3600.0
 _BLOCK: Final = 2**18
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """A sound to embed or to search by: a path or URL, the bytes of a file, or a ``Waveform``.
+
+    ``source``: a ``str`` is a name as users may have given it, and needs ``files``, the roots it may come from; a
+    ``pathlib.Path`` is a file of the program's own, and is opened as it is. ``max_bytes``, ``max_seconds``: by default
+    those of ``files``, or else 256 MiB and an hour. Nothing is read before ``decode``.
+    """
+
+    source: str | Path | bytes | Waveform
+    files: Files | None = None
+    max_bytes: int | None = None
+    max_seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return shorten(str(self.source)) if isinstance(self.source, str | Path) else "audio"
+
+    def decode(self) -> Waveform:
+        """The sound, mono, at its own rate. Raises SourceError, which names it, where it cannot be read."""
+        if isinstance(self.source, Waveform):
+            check(self.source, self.name)
+            return self.source
+        max_bytes = self.max_bytes or (self.files.max_bytes if self.files else MAX_BYTES)
+        max_seconds = self.max_seconds or (self.files.max_seconds if self.files else MAX_SECONDS)
+        data = self.source
+        if not isinstance(data, bytes):
+            data = read_source(data, self.files, "Audio", max_bytes)
+        return decode(data, name=self.name, max_bytes=max_bytes, max_seconds=max_seconds)
 
 
 def decode(
@@ -43,6 +76,14 @@ def decode(
     return waveform if rate is None else resample(waveform, rate)
 
 
+class _Encoded(io.BytesIO):
+    """A file that is never sought before its start: from libsndfile's callbacks no error could be raised."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: self.getbuffer().nbytes}[whence]
+        return super().seek(max(0, base + offset))
+
+
 def _mono(encoded: bytes, name: str, max_seconds: float) -> Waveform:
     """Decode in blocks: a header may promise more, or less, than a small file holds."""
     try:
@@ -50,7 +91,7 @@ def _mono(encoded: bytes, name: str, max_seconds: float) -> Waveform:
     except ImportError as error:
         raise MissingExtra(f"sound needs soundfile: pip install 'embeddb[audio]' ({error})") from error
     try:
-        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+        with soundfile.SoundFile(_Encoded(encoded)) as file:
             limit = int(max_seconds * file.samplerate)
             if file.frames > limit:
                 raise SourceError(f"{name}: it is longer than {max_seconds:g} s: cut it, or raise max_seconds")

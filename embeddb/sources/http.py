@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urljoin
@@ -11,6 +12,8 @@ from urllib.parse import urljoin
 from embeddb.errors import MissingExtra, SourceError
 
 SCHEMES: Final = ("http", "https")
+#: Statuses under which the same request may succeed later: timeout, too early, too many, and the server's own.
+_LATER: Final = frozenset({408, 425, 429, *range(500, 600)})
 
 
 def filesystem(check_url: Callable[[str], object], *, private: bool, seconds: float) -> Any:
@@ -43,6 +46,21 @@ def filesystem(check_url: Callable[[str], object], *, private: bool, seconds: fl
         return aiohttp.ClientSession(connector=connector, trace_configs=[trace], timeout=timeout, **settings)
 
     return HTTPFileSystem(get_client=make_client, skip_instance_cache=True, use_listings_cache=False)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a request that failed so may succeed later."""
+    aiohttp = sys.modules.get("aiohttp")
+    if aiohttp is None:
+        return False
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status in _LATER
+    return isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether it says that there is no such host, which no waiting will change."""
+    return isinstance(error, socket.gaierror) and error.errno != socket.EAI_AGAIN
 
 
 def is_public(address: str) -> bool:

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from embeddb.errors import MissingExtra, SourceError
-from embeddb.sources.files import Files, digest, shorten
+from embeddb.sources.files import MAX_BYTES, MAX_PIXELS, Files, digest, read_source, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-MAX_BYTES: Final = 64 * 2**20
-MAX_PIXELS: Final = 50_000_000
 #: Pillow knows more, but others run programs (EPS), or hold further files.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -24,13 +22,14 @@ class Image:
     """An image to embed or to search by: a path or URL, the bytes of a file, or a PIL image.
 
     ``source``: a ``str`` is a name as users may have given it, and needs ``files``, the roots it may come from; a
-    ``pathlib.Path`` is a file of the program's own, and is opened as it is. Nothing is read before ``decode``.
+    ``pathlib.Path`` is a file of the program's own, and is opened as it is. ``max_bytes``, ``max_pixels``: by default
+    those of ``files``, or else 64 MiB and 50 million. Nothing is read before ``decode``.
     """
 
     source: str | Path | bytes | Picture
     files: Files | None = None
-    max_bytes: int = MAX_BYTES
-    max_pixels: int = MAX_PIXELS
+    max_bytes: int | None = None
+    max_pixels: int | None = None
 
     @property
     def name(self) -> str:
@@ -43,15 +42,7 @@ class Image:
             return self.source
         if not isinstance(self.source, str | Path):
             raise SourceError(f"{self.name}: a PIL image has no encoded bytes")
-        if self.files is not None:
-            return self.files.read(self.source)
-        if isinstance(self.source, str):
-            raise SourceError(
-                f"{self.name}: say where images may be read from, Image(name, files=Files(folder or URL)); a file of "
-                "your own program is Image(pathlib.Path(name))"
-            )
-        path = self.source.resolve()
-        return Files(path.parent, max_bytes=self.max_bytes).read(path)
+        return read_source(self.source, self.files, "Image", self._max_bytes)
 
     @property
     def digest(self) -> str:
@@ -60,9 +51,14 @@ class Image:
 
     def decode(self) -> Picture:
         """The image, upright, in RGB. Raises SourceError, which names it, where it cannot be read."""
+        max_pixels = self.max_pixels or (self.files.max_pixels if self.files else MAX_PIXELS)
         if not isinstance(self.source, str | Path | bytes):
-            return _upright(self.source, self.name, self.max_pixels)
-        return decode(self.read(), name=self.name, max_bytes=self.max_bytes, max_pixels=self.max_pixels)
+            return _upright(self.source, self.name, max_pixels)
+        return decode(self.read(), name=self.name, max_bytes=self._max_bytes, max_pixels=max_pixels)
+
+    @property
+    def _max_bytes(self) -> int:
+        return self.max_bytes or (self.files.max_bytes if self.files else MAX_BYTES)
 
 
 def decode(data: bytes, *, name: str = "image", max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Picture:

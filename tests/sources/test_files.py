@@ -137,7 +137,7 @@ def test_redirects_stay_within_the_roots(site: tuple[str, list[str]]) -> None:
 def test_private_addresses_are_not_connected_to(site: tuple[str, list[str]]) -> None:
     address, asked = site
     port = address.rpartition(":")[2]
-    files = Files("http://", "https://", seconds=5)
+    files = Files("http://", "https://", timeout=5)
     for host in ("127.0.0.1", "localhost", "2130706433", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0"):  # noqa: S104
         with pytest.raises(SourceError) as caught:
             files.read(f"http://{host}:{port}/photos/a.png")

@@ -97,7 +97,7 @@ def test_sources(tmp_path: Path) -> None:
     assert before == Image(path.read_bytes()).digest
     path.write_bytes(_encode(pillow.new("RGB", (3, 2), "blue"), "PNG"))
     assert Image(path).digest != before
-    with pytest.raises(SourceError, match=r"a\.png: say where images may be read from"):
+    with pytest.raises(SourceError, match=r"a\.png: say where it may be read from"):
         Image(str(path)).decode()
     with pytest.raises(SourceError, match="no encoded bytes"):
         Image(pillow.new("RGB", (1, 1))).read()
@@ -111,7 +111,7 @@ def test_five_hundred_damaged_or_hostile_files(tmp_path: Path, monkeypatch: pyte
     outside.mkdir()
     monkeypatch.chdir(outside)
     cases = hostile.write(root, outside)
-    files = Files(root, "http://", "https://", "s3://bucket/photos", max_bytes=2**20, seconds=2)
+    files = Files(root, "http://", "https://", "s3://bucket/photos", max_bytes=2**20, timeout=2)
     assert len(cases) >= 500
     decoded, wrong = 0, []
     for case in cases:
