@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from embeddb.sources import Files, Image
     from embeddb.spec import HNSW, EmbeddingSpec, IVFFlat
     from embeddb.vectors.wire import Vector
+    from embeddb.worker import drain, drain_async
 
 __version__: Final = "0.1.0"
 
@@ -88,6 +89,7 @@ _MODULES: Final = {
     "embeddb.sources": ("Files", "Image"),
     "embeddb.spec": ("HNSW", "EmbeddingSpec", "IVFFlat"),
     "embeddb.vectors.wire": ("Vector",),
+    "embeddb.worker": ("drain", "drain_async"),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -132,6 +134,8 @@ __all__ = [
     "bulk_load",
     "bulk_load_async",
     "declared",
+    "drain",
+    "drain_async",
     "embedding_column",
     "embedding_mode",
     "install",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embeddb.queue.batch import Done, Failed, Gone, Later, Outcome, Settled, settle
+from embeddb.queue.batch import Done, Failed, Gone, Later, Outcome, Settled, settle, write
 from embeddb.queue.jobs import (
     Job,
     Row,
@@ -43,4 +43,5 @@ __all__ = [
     "split",
     "targets",
     "wait",
+    "write",
 ]

@@ -79,13 +79,13 @@ def settle(
     done = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Done)}
     failed = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failed)}
     gone = {key for key, outcome in outcomes.items() if isinstance(outcome, Gone)}
-    written = _write(connection, target, done)
+    written = write(connection, target, done)
     recorded = _fail(connection, target, failed, jobs)
     # Rows that were there when read, and could be neither written nor recorded: locked, changed, or deleted since.
     left = [key for key in (*done, *failed) if key not in written and key not in recorded]
     gone |= _absent(connection, target, left)
     if written:
-        connection.execute(QUERIES["recover"], {"embedding": target.id, "keys": list(written)})
+        _recover(connection, target, written)
 
     settled = written | recorded | gone
     kept = 0
@@ -107,7 +107,8 @@ def settle(
     return Settled(len(written), len(gone), len(recorded), kept)
 
 
-def _write(connection: Connection[Any], target: Target, done: Mapping[str, Done]) -> set[str]:
+def write(connection: Connection[Any], target: Target, done: Mapping[str, Done]) -> set[str]:
+    """Vectors into their rows, as one set; the keys that were written: not locked, and their sources unchanged."""
     if not done:
         return set()
     keys = list(done)
@@ -122,7 +123,15 @@ def _write(connection: Connection[Any], target: Target, done: Mapping[str, Done]
                 "vectors": VectorArray.of(vectors, target.storage, target.vector_oid),
             },
         )
-        return {keys[place - 1] for place in cursor}
+        return {keys[place - 1] for place in cursor.fetchall()}
+
+
+def _recover(connection: Connection[Any], target: Target, written: set[str]) -> None:
+    """Drop the failures of rows that are well now. Sending their keys costs more than asking whether there are any."""
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        [failures] = cursor.execute(QUERIES["any_failures"], {"embedding": target.id})
+    if failures:
+        connection.execute(QUERIES["recover"], {"embedding": target.id, "keys": list(written)})
 
 
 def _fail(connection: Connection[Any], target: Target, failed: Mapping[str, Failed], jobs: Sequence[Job]) -> set[str]:
@@ -142,7 +151,7 @@ def _fail(connection: Connection[Any], target: Target, failed: Mapping[str, Fail
                 "attempts": [attempts.get(key, 0) for key in keys],
             },
         )
-        return {keys[place - 1] for place in cursor}
+        return {keys[place - 1] for place in cursor.fetchall()}
 
 
 def _absent(connection: Connection[Any], target: Target, keys: list[str]) -> set[str]:

@@ -109,8 +109,9 @@ def claim(connection: Connection[Any], target: Target, worker: int, *, rows: int
 
 def read(connection: Connection[Any], target: Target, keys: Sequence[str]) -> list[Row]:
     """The rows of these keys that are there. A key without a row is gone: report it as ``Gone``."""
-    cursor = connection.execute(target.statement("read"), {"keys": list(keys)})
-    return [Row(keys[place - 1], tuple(values), digest) for place, digest, *values in cursor]
+    # All at once: psycopg's cursors yield single rows much more slowly.
+    rows = connection.execute(target.statement("read"), {"keys": list(keys)}).fetchall()
+    return [Row(keys[row[0] - 1], row[2:], row[1]) for row in rows]
 
 
 def finish(connection: Connection[Any], worker: int, jobs: Sequence[int]) -> None:

@@ -130,6 +130,10 @@ WITH incoming AS (
 )
 SELECT place::integer FROM held;
 
+-- name: any_failures
+-- Has an embedding any failures?
+SELECT EXISTS (SELECT FROM embeddb.failure WHERE embedding = %(embedding)s);
+
 -- name: recover
 -- Failures of rows that are well now.
 DELETE FROM embeddb.failure
@@ -182,6 +186,28 @@ SELECT extract(epoch FROM greatest(
   FROM embeddb.embedding e JOIN embeddb.encoder c ON c.id = e.encoder JOIN embeddb.job j ON j.embedding = e.id
  WHERE e.id = %(embedding)s AND e.state = 'active'
  GROUP BY c.wait_until;
+
+-- name: fingerprint
+-- Notes the fingerprint of an embedding's encoder where none is noted; returns the one that holds.
+WITH noted AS (
+    UPDATE embeddb.encoder c SET fingerprint = %(fingerprint)s
+      FROM embeddb.embedding e
+     WHERE e.id = %(embedding)s AND c.id = e.encoder AND c.fingerprint IS NULL
+    RETURNING c.fingerprint
+)
+SELECT coalesce((SELECT fingerprint FROM noted), c.fingerprint)
+  FROM embeddb.encoder c JOIN embeddb.embedding e ON e.encoder = c.id
+ WHERE e.id = %(embedding)s;
+
+-- name: note
+-- Another fingerprint for an embedding's encoder; the vectors of queries by the old one go.
+WITH noted AS (
+    UPDATE embeddb.encoder c SET fingerprint = %(fingerprint)s
+      FROM embeddb.embedding e
+     WHERE e.id = %(embedding)s AND c.id = e.encoder AND c.fingerprint IS DISTINCT FROM %(fingerprint)s
+    RETURNING c.id
+)
+DELETE FROM embeddb.query_cache WHERE encoder IN (SELECT id FROM noted);
 
 -- name: requeue
 -- Failed rows get another chance: each failure becomes a job. NULL for `keys` means all of the embedding.

@@ -26,9 +26,6 @@ Kind = Literal["missing", "stale", "not blank", "unreadable", "orphan", "setup"]
 #: vector differ by up to a thousandth; another text's vector is far beyond a hundredth.
 TOLERANCE: Final = 0.01
 
-#: From a target and the values of a row's sources to the encoder's input; None for blank sources.
-MakeInput = Callable[[Target, Sequence[Any]], Any]
-
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -42,11 +39,6 @@ class Violation:
     def __str__(self) -> str:
         row = "" if self.key is None else f" row {self.key}"
         return f"{self.embedding}{row}: {self.kind}: {self.detail}"
-
-
-def text_input(target: Target, values: Sequence[Any]) -> str | None:
-    """The text of a row, composed as the writers compose it."""
-    return compose(values, target.spec.sources, target.spec.template)
 
 
 def verify(

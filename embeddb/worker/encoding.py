@@ -1,0 +1,150 @@
+"""What becomes of a batch's rows: encoded, blank, failed, or to be tried again; the poison row stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from embeddb.encoders import Encoder, Vectors, embed_documents
+from embeddb.errors import EncoderError, EncoderNotFound, MissingExtra, RateLimited, SourceError, TransientEncoderError
+from embeddb.queue import Done, Failed, Gone, Job, Later, Outcome, Row, Target
+from embeddb.queue.verify import text_input
+from embeddb.worker.options import Options
+
+#: Seconds to leave an encoder alone that asked for a pause and did not say how long.
+PAUSE: Final = 10.0
+#: After so many rows that failed one by one, and none that did not, it is the encoder that is broken.
+HOPELESS: Final = 32
+
+NO_EMBEDDING: Final = "the encoder has no embedding for it: it knows nothing in these sources"
+
+
+class EncoderUnavailable(Exception):
+    """The encoder cannot work here at all: no row is to blame, and none is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Leased jobs of one embedding with the rows that are there, and the encoder to run them through."""
+
+    target: Target
+    encoder: Encoder
+    jobs: Sequence[Job]
+    rows: Sequence[Row]
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key of the jobs, once."""
+        return list(dict.fromkeys(key for job in self.jobs for key in job.keys))
+
+
+@dataclass(slots=True)
+class Encoded:
+    """An outcome for every key. ``pause``: seconds that the encoder asks to be left alone, and why."""
+
+    outcomes: dict[str, Outcome]
+    pause: tuple[float, str] | None = None
+
+
+Pairs = Sequence[tuple[Row, Any]]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One batch on its way through the encoder."""
+
+    batch: Batch
+    options: Options
+    attempts: dict[str, int]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    pause: tuple[float, str] | None = None
+    failed: int = 0
+    succeeded: bool = False
+
+    def encode(self, pairs: Pairs) -> None:
+        """Encode rows with their inputs; where that fails, in parts, until each row that fails stands alone."""
+        parts = [pairs]
+        while parts and self.pause is None:
+            part = parts.pop()
+            if not part:
+                continue
+            try:
+                vectors = embed_documents(self.batch.encoder, [value for _, value in part])
+            except RateLimited as error:
+                seconds = PAUSE if error.retry_after is None else max(error.retry_after, 0.0)
+                self.pause = (seconds, str(error))
+            except (EncoderNotFound, MissingExtra) as error:
+                raise EncoderUnavailable(str(error)) from error
+            except TransientEncoderError as error:
+                parts += self._again(part, str(error))
+            except EncoderError as error:
+                parts += self._isolate(part, error)
+            else:
+                self._take(part, vectors)
+
+    def _take(self, part: Pairs, vectors: Vectors) -> None:
+        self.succeeded = True
+        unknown = np.isnan(vectors[:, 0]).tolist()
+        for (row, _), vector, nothing in zip(part, vectors, unknown, strict=True):
+            self.outcomes[row.key] = Failed(row.hash, "encode", NO_EMBEDDING) if nothing else Done(row.hash, vector)
+
+    def _again(self, part: Pairs, error: str) -> list[Pairs]:
+        """Later, as a counted attempt; a row at its last attempt is tried without the others, then given up."""
+        last = [pair for pair in part if self.attempts[pair[0].key] >= self.options.max_attempts]
+        for row, _ in part:
+            self.outcomes[row.key] = Later(self.options.backoff(self.attempts[row.key]), counted=True)
+        if len(part) == 1 and last:
+            self.outcomes[part[0][0].key] = Failed(part[0][0].hash, "encode", error)
+            return []
+        return [[pair] for pair in last]
+
+    def _isolate(self, part: Pairs, error: EncoderError) -> list[Pairs]:
+        if len(part) == 1:
+            self.failed += 1
+            self.outcomes[part[0][0].key] = Failed(part[0][0].hash, "encode", str(error))
+            return []
+        if self.broken:
+            return self._again(part, str(error))
+        alone: list[Pairs] = []
+        if error.position is not None and error.position < len(part):
+            alone = [[part[error.position]]]
+            part = [*part[: error.position], *part[error.position + 1 :]]
+        half = len(part) // 2
+        return [part[half:], part[:half], *alone]
+
+    @property
+    def broken(self) -> bool:
+        """Does everything fail? Then it is the encoder, and no row."""
+        return self.failed >= HOPELESS and not self.succeeded
+
+
+def encode(batch: Batch, options: Options) -> Encoded:
+    """Run a batch through its encoder, with no transaction open. Never raises for what a row holds.
+
+    Raises EncoderUnavailable where the encoder itself cannot be had.
+    """
+    run = _Run(batch, options, {key: job.attempts for job in batch.jobs for key in job.keys})
+    pairs: list[tuple[Row, Any]] = []
+    for row in batch.rows:
+        try:
+            value = text_input(batch.target, row.values)
+        except SourceError as error:
+            run.outcomes[row.key] = Failed(row.hash, "read", str(error))
+            continue
+        if value is None:
+            run.outcomes[row.key] = Done(row.hash, None)
+        else:
+            pairs.append((row, value))
+    run.encode(pairs)
+    if run.broken:
+        given_up = [row for row, _ in pairs if isinstance(run.outcomes.get(row.key), Failed)]
+        for row in given_up:
+            if run.attempts[row.key] < options.max_attempts:
+                run.outcomes[row.key] = Later(options.backoff(run.attempts[row.key]), counted=True)
+    present = {row.key for row in batch.rows}
+    for key in batch.keys:
+        run.outcomes.setdefault(key, Later() if key in present else Gone())
+    return Encoded(run.outcomes, run.pause)
