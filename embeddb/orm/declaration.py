@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Column, Enum, Index, MetaData, String, Table, event
+from sqlalchemy import Column, Enum, Index, LargeBinary, MetaData, String, Table, event
 from sqlalchemy.orm import ColumnProperty, MappedColumn, Mapper, configure_mappers, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -25,6 +25,8 @@ from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.extension import check_extension
 from embeddb.orm.index_expression import indexed, opclass
 from embeddb.orm.settings import Settings
+from embeddb.sources.files import Files
+from embeddb.sources.inputs import Inputs
 from embeddb.spec import (
     HNSW,
     EmbeddingSpec,
@@ -104,7 +106,13 @@ class Declaration:
             mode=said.mode,
             on_error=said.on_error,
             on_update=said.on_update,
+            files=None if said.files is None else said.files.to_dict(),
         )
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """From the values of the sources to the encoder's input."""
+        return Inputs.of(self.spec, self.encoder)
 
     def bind(self, mapper: Mapper[Any], key: str) -> None:
         """Resolve attributes to columns; refuse what cannot work. Called once, as the mapper is configured."""
@@ -168,6 +176,27 @@ def _check_sources(columns: list[Column[Any]], settings: Settings, where: str) -
                 f"{where}: source {column.name!r} is {column.type!r}, and a text encoder takes text columns; "
                 "embed a generated column of type Text instead: mapped_column(Text, Computed('...'))"
             )
+    if settings.encoder.modality in ("image", "audio"):
+        _check_file(columns, settings, where)
+
+
+def _check_file(columns: list[Column[Any]], settings: Settings, where: str) -> None:
+    """An image or a sound is one column: a file's name, or its bytes."""
+    kind = settings.encoder.modality
+    if len(columns) != 1 or settings.template is not None:
+        raise DeclarationError(f"{where}: an encoder of {kind} takes one source column, without a template")
+    [column] = columns
+    if isinstance(column.type, LargeBinary):
+        return
+    if not _is_text(column):
+        raise DeclarationError(
+            f"{where}: source {column.name!r} is {column.type!r}, and an encoder of {kind} takes a path or URI (a text "
+            "column) or a file's bytes (LargeBinary)"
+        )
+    if settings.files is None:
+        raise DeclarationError(
+            f"{where}: {column.name!r} names files: say which may be read, files=Files('/srv/photos', 'https://…')"
+        )
 
 
 def _is_text(column: Column[Any]) -> bool:
@@ -200,6 +229,7 @@ def embedding_column(
     template: str | None = None,
     on_error: OnError = "raise",
     on_update: OnUpdate = "keep",
+    files: Files | None = None,
     dim: int | None = None,
     deferred: bool = True,
     **column: Any,
@@ -207,10 +237,13 @@ def embedding_column(
     """A mapped column that holds the embedding of other columns of the same row.
 
     ``sources``: names of mapped attributes; their non-blank values are joined by a newline, or put in
-    ``template``, such as ``"{title}: {body}"``. ``encoder``: an encoder, or what ``resolve`` takes.
+    ``template``, such as ``"{title}: {body}"``; of images and sounds one, a path, a URI or a file's bytes.
+    ``files``: which files may be read, ``Files("/srv/photos")``; a worker reads no others.
+    ``encoder``: an encoder, or what ``resolve`` takes.
     ``metric``: cosine, l2 or inner_product; searches must use it. ``storage``: vector (float32) or halfvec.
     ``index``: HNSW(), IVFFlat() or None. ``mode``: inline (the flush embeds) or queued (a worker does); by
-    default inline for text. ``on_error``: what a failing encoder does to an inline flush, raise or queue.
+    default inline for text, queued for files. ``on_error``: what a failing encoder, or a file that cannot be read,
+    does to an inline flush, raise or queue.
     ``on_update``: when sources change and a worker must embed anew, keep the old vector meanwhile or clear it.
     ``dim``: needed only where the encoder cannot tell without being loaded.
     Other arguments go to ``mapped_column``. The column is nullable, and deferred unless ``deferred=False``.
@@ -235,6 +268,7 @@ def embedding_column(
         template=template,
         on_error=on_error,
         on_update=on_update,
+        files=files,
         given_dim=dim,
         deferred=deferred,
     )

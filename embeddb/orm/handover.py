@@ -1,4 +1,4 @@
-"""``on_error="queue"``: rows whose encoder failed are left to a worker, if there is a queue that takes them."""
+"""``on_error="queue"``: rows whose encoder or file failed are left to a worker, if there is a queue that takes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.orm import Session
 
-from embeddb.errors import EncoderError
+from embeddb.errors import EncoderError, SourceError
 from embeddb.naming import CATALOG
 from embeddb.orm.declaration import Declaration
 
@@ -31,7 +31,7 @@ _HAS_TRIGGER: Final = text(
 _quote: Final = PGDialect().identifier_preparer.format_table  # type: ignore[no-untyped-call]
 
 
-def hand_over(session: Session, declarations: Iterable[Declaration], error: EncoderError) -> None:
+def hand_over(session: Session, declarations: Iterable[Declaration], error: EncoderError | SourceError) -> None:
     """Return if the database queues the rows of every declaration, else raise ``error`` and say what is missing."""
     for declaration in declarations:
         bind = {"mapper": declaration.mapper}

@@ -15,13 +15,13 @@ from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.sql import ClauseElement
 
 from embeddb.encoders import Encoder, Progress
-from embeddb.errors import EncoderError
+from embeddb.errors import EncoderError, SourceError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
-from embeddb.orm.encode import encode_texts
+from embeddb.orm.encode import encode_rows
 from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
-from embeddb.sources.text import compose
+from embeddb.sources.inputs import Reader
 from embeddb.vectors import Vector, check_vector
 
 _INFO_KEY: Final = "embeddb"
@@ -30,7 +30,7 @@ _INFO_KEY: Final = "embeddb"
 class _Embedded(NamedTuple):
     """What the last flush made of an instance; kept in its state to tell our vectors from the caller's."""
 
-    text: str | None
+    located: str | bytes | None
     vector: Vector | None
 
 
@@ -41,7 +41,7 @@ class Pending:
     instance: Any  # held, for a session holds its rows weakly once they are flushed
     declaration: Declaration
     values: Sequence[Any]
-    text: str | None
+    located: str | bytes | None
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Pending:
     def assign(self, vector: Vector | None) -> None:
         """Set the attribute, and remember what it was made from."""
         info = inspect(self.instance).info
-        info.setdefault(_INFO_KEY, {})[self.declaration.key] = _Embedded(self.text, vector)
+        info.setdefault(_INFO_KEY, {})[self.declaration.key] = _Embedded(self.located, vector)
         setattr(self.instance, self.declaration.key, vector)
 
 
@@ -59,7 +59,7 @@ def embed_instances(session: Session, instances: Iterable[Any], progress: Progre
     """Give every instance the vectors that its next flush must write; returns what was given.
 
     New rows without a vector, and rows whose sources changed, are embedded, each encoder in one batch; a vector
-    that the caller set is checked and kept. Raises EncoderError naming encoder and rows, with nothing changed.
+    that the caller set is checked and kept. Raises EncoderError or SourceError naming rows, with nothing changed.
     """
     pendings = list(_collect(instances))
     embed_pendings(session, pendings, progress)
@@ -68,33 +68,36 @@ def embed_instances(session: Session, instances: Iterable[Any], progress: Progre
 
 def embed_pendings(session: Session, pendings: Iterable[Pending], progress: Progress | None = None) -> None:
     """Embed, each encoder in one batch, and assign when every encoder has succeeded."""
-    batches: dict[tuple[Encoder, str], list[Pending]] = {}
+    batches: dict[tuple[Encoder, Reader, str], list[Pending]] = {}
     done: list[tuple[Pending, Vector | None]] = []
     for pending in pendings:
-        if pending.text is None:
+        if pending.located is None:
             done.append((pending, None))
         else:
-            settings = pending.declaration.settings
-            batches.setdefault((settings.encoder, settings.on_error), []).append(pending)
-    for (encoder, on_error), batch in batches.items():
+            declaration = pending.declaration
+            batch = (declaration.encoder, declaration.inputs.reader, declaration.settings.on_error)
+            batches.setdefault(batch, []).append(pending)
+    for (encoder, reader, on_error), rows in batches.items():
         try:
-            vectors = _encode(encoder, batch, progress)
-        except EncoderError as error:
+            vectors = _encode(encoder, reader, rows, progress)
+        except (EncoderError, SourceError) as error:
             if on_error == "raise":
                 raise
             # Nothing is assigned: a new row's vector is NULL, a changed row's is what the trigger makes of it.
-            hand_over(session, {pending.declaration for pending in batch}, error)
+            hand_over(session, {pending.declaration for pending in rows}, error)
         else:
-            done += zip(batch, vectors, strict=True)
+            done += zip(rows, vectors, strict=True)
     for pending, vector in done:
         pending.assign(vector)
 
 
-def _encode(encoder: Encoder, batch: Sequence[Pending], progress: Progress | None) -> list[Vector | None]:
-    def name(number: int) -> str:
-        return batch[number].name
-
-    return encode_texts(encoder, [pending.text for pending in batch], name=name, progress=progress)
+def _encode(
+    encoder: Encoder, reader: Reader, rows: Sequence[Pending], progress: Progress | None
+) -> list[Vector | None]:
+    # Named here: a mapped instance is not to be looked at from the thread that encodes.
+    names = [pending.name for pending in rows]
+    located = [pending.located for pending in rows]
+    return encode_rows(encoder, reader, located, name=names.__getitem__, progress=progress)
 
 
 def stale(pendings: Iterable[Pending]) -> list[Pending]:
@@ -116,7 +119,7 @@ def _collect(instances: Iterable[Any]) -> Iterator[Pending]:
                 continue
             pending = _pending(instance, declaration)
             made = state.info.get(_INFO_KEY, {}).get(declaration.key)
-            unchanged = made is not None and made.text == pending.text
+            unchanged = made is not None and made.located == pending.located
             if not (unchanged and made.vector is state.dict.get(declaration.key, made)):
                 yield pending
 
@@ -130,8 +133,7 @@ def _pending(instance: Any, declaration: Declaration) -> Pending:
     # Where only the database will know, the old vector may not stay, it would be stale; to the trigger a NULL vector
     # is a job.
     known = UNREADABLE not in values
-    text = compose(values, declaration.spec.sources, declaration.spec.template) if known else None
-    return Pending(instance, declaration, values, text)
+    return Pending(instance, declaration, values, declaration.inputs.locate(values) if known else None)
 
 
 def _brought(state: InstanceState[Any], declaration: Declaration) -> bool:

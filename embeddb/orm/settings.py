@@ -8,6 +8,7 @@ from typing import Any
 
 from embeddb.encoders import Encoder
 from embeddb.metrics import METRICS, Metric, MetricName, Storage
+from embeddb.sources.files import Files
 from embeddb.spec import Mode, OnError, OnUpdate, VectorIndex
 
 
@@ -27,6 +28,7 @@ class Settings:
     on_update: OnUpdate
     given_dim: int | None
     deferred: bool
+    files: Files | None = None
 
     @property
     def metric(self) -> Metric:

@@ -20,13 +20,12 @@ from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BindParameter
 
 from embeddb.encoders import Progress
-from embeddb.errors import EncoderError
+from embeddb.errors import EncoderError, SourceError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
-from embeddb.orm.encode import encode_texts
+from embeddb.orm.encode import encode_rows
 from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
-from embeddb.sources.text import compose
 from embeddb.vectors import Vector, check_vector
 
 Row = dict[str, Any]
@@ -106,7 +105,7 @@ def _added(row: Row, constants: Row) -> Row:
 
 
 def _embed_rows(session: Session, declaration: Declaration, rows: Sequence[Row], progress: Progress | None) -> None:
-    texts: list[str | None] = []
+    located: list[str | bytes | None] = []
     wanting: list[Row] = []
     for number, row in enumerate(rows, 1):
         vector = row.get(declaration.key)
@@ -116,14 +115,14 @@ def _embed_rows(session: Session, declaration: Declaration, rows: Sequence[Row],
                 check_vector(vector, declaration.spec.dim, storage=declaration.spec.storage, where=where)
             continue
         wanting.append(row)
-        texts.append(_text_of(declaration, row))
-    vectors = _encode(session, declaration, texts, progress) or [None] * len(texts)
+        located.append(_locate(declaration, row))
+    vectors = _encode(session, declaration, located, progress) or [None] * len(located)
     for row, vector in zip(wanting, vectors, strict=True):
         row[declaration.key] = vector
 
 
 def _encode(
-    session: Session, declaration: Declaration, texts: Sequence[str | None], progress: Progress | None
+    session: Session, declaration: Declaration, located: Sequence[str | bytes | None], progress: Progress | None
 ) -> list[Vector | None] | None:
     """The vectors, or None where the encoder failed and the rows are left to the queue."""
 
@@ -131,15 +130,15 @@ def _encode(
         return f"{declaration.name} of row {number + 1}"
 
     try:
-        return encode_texts(declaration.encoder, texts, name=name, progress=progress)
-    except EncoderError as error:
+        return encode_rows(declaration.encoder, declaration.inputs.reader, located, name=name, progress=progress)
+    except (EncoderError, SourceError) as error:
         if declaration.settings.on_error == "raise":
             raise
         hand_over(session, [declaration], error)
         return None
 
 
-def _text_of(declaration: Declaration, row: Row) -> str | None:
+def _locate(declaration: Declaration, row: Row) -> str | bytes | None:
     values = []
     for key, column in zip(declaration.source_keys, declaration.sources, strict=True):
         if key not in row:
@@ -153,7 +152,7 @@ def _text_of(declaration: Declaration, row: Row) -> str | None:
         if isinstance(value, ClauseElement):
             return None
         values.append(value)
-    return compose(values, declaration.spec.sources, declaration.spec.template)
+    return declaration.inputs.locate(values)
 
 
 def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
@@ -219,11 +218,11 @@ def _embed_stored(
     """Embed rows as they stand in the database, by primary key."""
     if not matched:
         return
-    keys, table, spec = mapper.primary_key, declaration.table, declaration.spec
+    keys, table = mapper.primary_key, declaration.table
     connection = session.connection(bind_arguments={"mapper": mapper})
     stored = connection.execute(select(*keys, *declaration.sources).where(tuple_(*keys).in_(matched))).all()
-    texts = [compose(row[len(keys) :], spec.sources, spec.template) for row in stored]
-    vectors = _encode(session, declaration, texts, progress)
+    located = [declaration.inputs.locate(row[len(keys) :]) for row in stored]
+    vectors = _encode(session, declaration, located, progress)
     by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
     values = {declaration.column: bindparam("vector", type_=declaration.column.type)}
     if stored and vectors is not None:

@@ -17,6 +17,7 @@ from psycopg.rows import scalar_row
 from embeddb.encoders import Encoder, embed_documents
 from embeddb.errors import SourceError
 from embeddb.queue.target import Target
+from embeddb.sources.inputs import Inputs, Part, in_parts, locate
 from embeddb.sources.text import compose
 from embeddb.vectors.wire import Vector, unpack
 
@@ -25,6 +26,11 @@ Kind = Literal["missing", "stale", "not blank", "unreadable", "orphan", "setup"]
 #: Relative distance between a stored vector and a new encoding. Batches, machines and half precision make a row's
 #: vector differ by up to a thousandth; another text's vector is far beyond a hundredth.
 TOLERANCE: Final = 0.01
+
+
+def text_input(target: Target, values: Sequence[Any]) -> str | None:
+    """The text of a row, composed as the writers compose it."""
+    return compose(values, target.spec.sources, target.spec.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,6 @@ def verify(
     sample: int | None = None,
     batch: int = 1000,
     tolerance: float = TOLERANCE,
-    make_input: MakeInput = text_input,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Violation]:
     """The violations of one embedding, over all its rows or ``sample`` of them at random.
@@ -64,7 +69,7 @@ def verify(
         yield Violation(target.name, None, "setup", problem)
     seen = 0
     for keys in _pages(connection, target, sample, batch):
-        yield from _check(connection, target, encoder, keys, tolerance, make_input)
+        yield from _check(connection, target, encoder, keys, tolerance)
         seen += len(keys)
         if progress is not None:
             progress(seen)
@@ -90,29 +95,39 @@ def _check(
     encoder: Encoder | None,
     keys: list[str],
     tolerance: float,
-    make_input: MakeInput,
 ) -> Iterator[Violation]:
-    inputs: list[Any] = []
-    stored: list[tuple[str, Vector]] = []
+    present: list[tuple[tuple[str, Vector], str | bytes]] = []
+    spec = target.spec
     cursor = connection.execute(target.statement("inspect"), {"embedding": target.id, "keys": keys}, binary=True)
     for key, data, pending, *values in cursor:
         if pending:
             continue
         try:
-            value = make_input(target, values)
+            located = locate(values, spec.sources, spec.template)
         except SourceError as error:
-            yield Violation(target.name, key, "unreadable", f"nothing is pending, and {error}")
+            yield _unreadable(target, key, error)
             continue
-        if value is None and data is not None:
+        if located is None and data is not None:
             yield Violation(target.name, key, "not blank", "a vector of sources that are all NULL or blank")
-        elif value is not None and data is None:
+        elif located is not None and data is None:
             yield Violation(target.name, key, "missing", "no vector, no job, no failure")
-        elif value is not None:
-            inputs.append(value)
-            stored.append((key, unpack(data, target.storage)))
-    if encoder is None or not inputs:
+        elif located is not None:
+            present.append(((key, unpack(data, target.storage)), located))
+    if encoder is None:
         return
-    for (key, vector), encoded in zip(stored, embed_documents(encoder, inputs), strict=True):
+    for part in in_parts(present, Inputs.of(spec, encoder).reader.read):
+        for (key, _), reason in part.failed:
+            yield _unreadable(target, key, reason)
+        yield from _compare(target, encoder, part, tolerance)
+
+
+def _unreadable(target: Target, key: str, error: SourceError) -> Violation:
+    return Violation(target.name, key, "unreadable", f"nothing is pending, and {error}")
+
+
+def _compare(target: Target, encoder: Encoder, part: Part[tuple[str, Vector]], tolerance: float) -> Iterator[Violation]:
+    encodings = embed_documents(encoder, [value for _, value in part.inputs])
+    for ((key, vector), _), encoded in zip(part.inputs, encodings, strict=True):
         distance = float(np.linalg.norm(vector - encoded) / np.linalg.norm(encoded))
         # A row without an embedding (NaN) may not have a vector either.
         if not distance <= tolerance:

@@ -44,8 +44,10 @@ class Reader:
 
         TransientSourceError, a kind of it, where trying again later is right.
         """
-        if self.modality == "text":
+        if self.modality == "text" and isinstance(located, str):
             return Read(located)
+        if self.modality not in ("image", "audio"):
+            raise SourceError(f"an encoder of {self.modality} does not take {type(located).__name__}")
         if isinstance(located, bytes):
             return Read(self._decode(located, "its bytes"))
         if self.files is None:
@@ -96,11 +98,7 @@ class Inputs:
         Reads no file, so equal results tell that nothing changed. Raises SourceError, naming the source, for values
         that are none of these.
         """
-        if self.reader.modality != "text":
-            [value] = values
-            if isinstance(value, bytes | bytearray | memoryview):
-                return bytes(value)
-        return compose(values, self.sources, self.template)
+        return locate(values, self.sources, self.template)
 
     def read(self, values: Sequence[Any]) -> Read | None:
         """The encoder's input for a row, or None where its sources are NULL or blank. Raises as ``Reader.read``."""
@@ -118,6 +116,13 @@ class Inputs:
         A row that cannot be read is in its part's ``failed``, and never raises.
         """
         return in_parts(rows, self.read)
+
+
+def locate(values: Sequence[Any], sources: Sequence[str], template: str | None = None) -> str | bytes | None:
+    """``Inputs.locate``, where no encoder is at hand."""
+    if len(values) == 1 and isinstance(values[0], bytes | bytearray | memoryview):
+        return bytes(values[0])
+    return compose(values, sources, template)
 
 
 def in_parts(rows: Iterable[tuple[K, V]], read: Callable[[V], Read | None]) -> Iterator[Part[K]]:
