@@ -94,12 +94,12 @@ def prefer_indexes(session: Session) -> None:
         session.execute(text(f"SET LOCAL {setting} = off"))
 
 
-def plan(session: Session, statement: Select[Any]) -> str:
+def plan(session: Session, statement: Select[Any], options: str = "COSTS OFF, VERBOSE") -> str:
     """The lines of the statement's plan."""
     compiled = statement.compile(session.get_bind(), compile_kwargs={"render_postcompile": True})
     processors: Any = compiled._bind_processors
     values = {n: processors[n](v) if n in processors else v for n, v in compiled.params.items()}
-    rows = session.connection().exec_driver_sql("EXPLAIN (COSTS OFF, VERBOSE) " + str(compiled), values)
+    rows = session.connection().exec_driver_sql(f"EXPLAIN ({options}) {compiled}", values)
     return "\n".join(row[0] for row in rows)
 
 
