@@ -9,9 +9,11 @@ from typing import Any, Final, Literal
 from psycopg import Connection
 from psycopg.rows import scalar_row
 
+from embeddb.queue.digests import note_files
 from embeddb.queue.jobs import Job, finish, put_back
 from embeddb.queue.target import QUERIES, Target
 from embeddb.queue.vectors import VectorArray, dumper
+from embeddb.sources.files import FileState
 from embeddb.vectors.wire import Vector
 
 Step = Literal["read", "encode", "write"]
@@ -22,10 +24,14 @@ MAX_ERROR: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Encoded: the vector, or None for a row whose sources are blank, and the hash of the sources it is of."""
+    """Encoded: the vector, or None for a row whose sources are blank, and the hash of the sources it is of.
+
+    ``file``: the content that was encoded, where the source names a file.
+    """
 
     hash: int
     vector: Vector | None
+    file: FileState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ def settle(
     gone |= _absent(connection, target, left)
     if written:
         _recover(connection, target, written)
+        note_files(connection, target, {key: done[key].file for key in written})
 
     settled = written | recorded | gone
     kept = 0

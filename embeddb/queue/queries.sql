@@ -139,6 +139,16 @@ SELECT EXISTS (SELECT FROM embeddb.failure WHERE embedding = %(embedding)s);
 DELETE FROM embeddb.failure
  WHERE embedding = %(embedding)s AND key = ANY (%(keys)s::text[]::jsonb[]);
 
+-- name: note_files
+-- Which content of their files rows were embedded from.
+INSERT INTO embeddb.digest AS d (embedding, key, file, digest, stamp)
+SELECT %(embedding)s, key::jsonb, file, digest, stamp
+  FROM unnest(%(keys)s::text[], %(files)s::text[], %(digests)s::text[], %(stamps)s::text[])
+       AS u (key, file, digest, stamp)
+ ORDER BY key
+ON CONFLICT (embedding, key) DO UPDATE
+   SET file = excluded.file, digest = excluded.digest, stamp = excluded.stamp, checked_at = now();
+
 -- name: finish
 -- Jobs whose every key is settled. Only while this worker holds them: a lease that ran out may be someone else's now.
 DELETE FROM embeddb.job
@@ -244,6 +254,40 @@ WITH pending AS MATERIALIZED (
 SELECT k.key::text, {send} AS vector, EXISTS (SELECT FROM pending p WHERE p.key = k.key) AS pending, {sources}
   FROM (SELECT u::jsonb AS key FROM unnest(%(keys)s::text[]) AS u) AS k
   JOIN {table} AS t ON {match};
+
+-- name: files
+-- Rows as a rescan needs them: what is recorded of their files, and whether something is pending.
+WITH queued AS MATERIALIZED (
+    SELECT jsonb_array_elements(j.keys) AS key FROM embeddb.job j WHERE j.embedding = %(embedding)s
+)
+SELECT k.key::text, d.file, d.digest, d.stamp, EXISTS (SELECT FROM queued q WHERE q.key = k.key) AS queued,
+       f.key IS NOT NULL AS failed, {sources}
+  FROM (SELECT u::jsonb AS key FROM unnest(%(keys)s::text[]) AS u) AS k
+  JOIN {table} AS t ON {match}
+  LEFT JOIN embeddb.digest d ON d.embedding = %(embedding)s AND d.key = k.key
+  LEFT JOIN embeddb.failure f ON f.embedding = %(embedding)s AND f.key = k.key;
+
+-- name: queue
+-- Rows to be embedded anew, behind fresh ones: one job. Their failures, if any, get another chance.
+WITH again AS (
+    DELETE FROM embeddb.failure WHERE embedding = %(embedding)s AND key = ANY (%(keys)s::text[]::jsonb[])
+)
+INSERT INTO embeddb.job (embedding, priority, keys)
+SELECT %(embedding)s, 10, jsonb_agg(key) FROM unnest(%(keys)s::text[]::jsonb[]) AS u (key);
+
+-- name: checked
+-- Files that were looked at and are the same: their stamps as they are now.
+UPDATE embeddb.digest d SET stamp = u.stamp, checked_at = now()
+  FROM unnest(%(keys)s::text[], %(stamps)s::text[]) AS u (key, stamp)
+ WHERE d.ctid = ANY (ARRAY(SELECT x.ctid FROM embeddb.digest x
+                            WHERE x.embedding = %(embedding)s AND x.key = ANY (%(keys)s::text[]::jsonb[])
+                              FOR UPDATE SKIP LOCKED))
+   AND d.key = u.key::jsonb;
+
+-- name: forget_files
+-- What is recorded of files whose rows are gone.
+DELETE FROM embeddb.digest AS k
+ WHERE k.embedding = %(embedding)s AND NOT EXISTS (SELECT FROM {table} AS t WHERE {match});
 
 -- name: orphans
 -- Failures whose row is gone. (A job without its row is no orphan: claiming it drops it.)

@@ -37,13 +37,19 @@ _TELLING: Final = ("size", "ETag", "etag", "Last-Modified", "LastModified", "las
 
 
 class FileState(NamedTuple):
-    """Which content was read: ``digest``, its SHA-256; ``stamp``, by which a change shows without reading it.
+    """Which content of which file was read: ``file`` and ``digest``, the SHA-256 of its name and of its content.
 
-    An empty stamp is an unknown one, equal to none.
+    ``stamp``: what a change shows by without reading the file. An empty one is unknown, and equal to none.
     """
 
+    file: str
     digest: str
     stamp: str
+
+    @staticmethod
+    def of_name(name: str) -> str:
+        """The ``file`` of a name."""
+        return digest(name.encode("utf-8", "surrogatepass"))
 
 
 class Content(NamedTuple):
@@ -123,7 +129,7 @@ class Files:
             data = _read(stream, self.max_bytes + 1)
             if len(data) > self.max_bytes:
                 raise SourceError(f"it is larger than {self.max_bytes:,} bytes: shrink it, or raise max_bytes")
-        return Content(data, FileState(digest(data), stamp))
+        return Content(data, FileState(FileState.of_name(given), digest(data), stamp))
 
     def stamp(self, name: str | os.PathLike[str]) -> str:
         """What changes with the file's content, found without reading it; empty where there is nothing such.

@@ -12,8 +12,8 @@ DECLARE
 BEGIN
     PERFORM embeddb.grant_reader(role);
     EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA embeddb TO %I', role);
-    EXECUTE format('GRANT INSERT, UPDATE, DELETE ON embeddb.job, embeddb.failure, embeddb.worker, embeddb.query_cache'
-                   ' TO %I', role);
+    EXECUTE format('GRANT INSERT, UPDATE, DELETE ON embeddb.job, embeddb.failure, embeddb.worker, embeddb.query_cache,'
+                   ' embeddb.digest TO %I', role);
     EXECUTE format('GRANT UPDATE (wait_until, wait_reason, fingerprint) ON embeddb.encoder TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.key_sql(name[], text), embeddb.match_sql(regclass, name[], text, text),'
                    ' embeddb.blank_sql(regclass, name[], text), embeddb.backfill(text, boolean), embeddb.sweep(integer),'
