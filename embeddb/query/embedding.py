@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, FromClause, Select, inspect, literal_column, select, type_coerce
 from sqlalchemy.orm import QueryableAttribute, aliased
-from sqlalchemy.sql.selectable import AliasedReturnsRows
+from sqlalchemy.sql.elements import KeyedColumnElement
 
 from embeddb.errors import QueryError
 from embeddb.metrics import Metric
@@ -30,7 +30,7 @@ class Embedding:
 
     attribute: AnyEmbedding
     entity: Any
-    column: ColumnElement[Any]
+    column: KeyedColumnElement[Any]
     settings: Settings
     key: tuple[ColumnElement[Any], ...]
 
@@ -42,10 +42,9 @@ class Embedding:
     @property
     def table(self) -> FromClause:
         """The table behind the entity, whatever it is called in the statement."""
-        table: Any = self.column.table
-        while isinstance(table, AliasedReturnsRows):
-            table = table.element
-        assert isinstance(table, FromClause)
+        (column,) = self.column.base_columns
+        assert isinstance(column, Column)
+        table: FromClause = column.table
         return table
 
     def distance(self, query: Any, *, exact: bool = False) -> ColumnElement[float]:
@@ -82,7 +81,7 @@ def resolve(embedding: AnyEmbedding, what: str = "this") -> Embedding:
 
     ``what``: the caller's name for a QueryError, which says what else was given.
     """
-    column = embedding.__clause_element__() if isinstance(embedding, QueryableAttribute) else embedding
+    column: Any = embedding.__clause_element__() if isinstance(embedding, QueryableAttribute) else embedding
     settings = settings_of(getattr(column, "type", None))
     table = getattr(column, "table", None)
     if settings is None or table is None:

@@ -1,0 +1,106 @@
+"""``for_each``: a batch of searches in one statement and one round trip, each through the index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    BindParameter,
+    Dialect,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.sql.elements import KeyedColumnElement
+from sqlalchemy.types import TypeDecorator
+
+from embeddb.errors import EmbeddbError, QueryError
+from embeddb.orm.index_expression import compares_halfvec
+from embeddb.orm.offload import offload
+from embeddb.orm.query_vector import QueryVectorType
+from embeddb.orm.settings import Settings
+from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
+from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
+from embeddb.vectors import to_text
+
+
+def for_each(
+    embedding: AnyEmbedding,
+    queries: Sequence[Any] | BindParameter[Any],
+    k: int = 10,
+    *,
+    among: Select[Any] | None = None,
+    exact: bool = False,
+) -> Select[Any]:
+    """Select the ``k`` rows nearest to each of several queries: rows of ``(ordinal, entity, distance)``.
+
+    ``embedding``: as for ``nearest``. ``queries``: texts or vectors, or ``bindparam("qs")`` for a list given later;
+    ``ordinal`` is a query's place in it, counted from 0. Results come in the order of the queries, the nearest first.
+    ``among``: a select of the entity whose filters and joins say which rows to search,
+    ``select(Article).where(Article.year > 1950)``; a ``where`` on the result only thins out what was found.
+    ``exact``: read every row for every query.
+
+    The texts are encoded when the statement executes; one compiled statement serves lists of any length.
+    """
+    found = resolve(embedding, "for_each")
+    if isinstance(queries, str):
+        raise QueryError(f"for_each takes a list of queries, not one, {queries!r}: see nearest")
+    given = queries if isinstance(queries, BindParameter) else bindparam("queries", list(queries), unique=True)
+    listed = cast(type_coerce(given, QueryTexts(found.settings)), ARRAY(Text))
+    texts = func.unnest(listed).table_valued("text", with_ordinality="place").render_derived()
+    # A common table expression, so that each text is read as a vector once.
+    each = (
+        select((texts.c.place - literal_column("1")).label("ordinal"), cast(texts.c.text, VECTOR()).label("vector"))
+        .cte()
+        .prefix_with("MATERIALIZED")
+    )
+    near = nearest_to(found, each.c.vector, k, among, exact, what="for_each").lateral()
+    same = and_(*(column == key for column, key in zip(found.key, near.c, strict=False)))
+    statement = select(each.c.ordinal, found.entity, near.c.distance).select_from(each).join(near, true())
+    return statement.join(found.entity, same).order_by(each.c.ordinal, near.c.distance)
+
+
+def nearest_to(
+    embedding: Embedding, vector: KeyedColumnElement[Any], k: int, among: Select[Any] | None, exact: bool, *, what: str
+) -> Select[Any]:
+    """The keys and the distance of the ``k`` rows nearest to a column of a row outside, for a LATERAL join."""
+    if k < 1:
+        raise QueryError(f"{what}: k is the number of rows for each, at least 1, not {k}")
+    # In a subquery, because the settings go around it in another, which must not read the column's table anew.
+    table = vector.table
+    kind = HALFVEC() if compares_halfvec(embedding.settings) else VECTOR()
+    outside = cast(select(vector).correlate(table).scalar_subquery(), kind)
+    measured = embedding.distance(embedding.query(outside, exact=exact), exact=exact).label("distance")
+    rows = embedding.rows(among, what).add_columns(measured)
+    return rows.order_by(in_full(measured.element) if exact else measured).limit(k).correlate(table)
+
+
+class QueryTexts(TypeDecorator[Any]):
+    """A list of queries as an array of vectors in pgvector's text format, which every driver can send."""
+
+    impl = ARRAY(Text)
+    cache_ok = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> list[str]:
+        """Encode the list, off the event loop where there is one."""
+        try:
+            return offload(self._encode, list(value))
+        except EmbeddbError as error:
+            raise unwrapped(error) from None
+
+    def _encode(self, queries: list[Any]) -> list[str]:
+        coerce = QueryVectorType(self.settings).coerce
+        return [to_text(coerce(query)) for query in queries]
