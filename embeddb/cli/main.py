@@ -16,11 +16,16 @@ COMMANDS: Final = {
     "demo": "embeddb.cli.demo",
     "search": "embeddb.cli.search",
     "doctor": "embeddb.cli.doctor",
+    "rescan": "embeddb.cli.rescan",
     "verify": "embeddb.cli.verify",
+    "worker": "embeddb.cli.worker",
+    "backfill": "embeddb.cli.backfill",
+    "status": "embeddb.cli.status",
 }
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {
     "schema": "embeddb.cli.schema",
+    "failures": "embeddb.cli.failures",
     "train": "embeddb.cli.train",
 }
 

@@ -9,9 +9,17 @@ from typing import Any, Final
 import numpy as np
 
 from embeddb.encoders import Encoder, Vectors, embed_documents
-from embeddb.errors import EncoderError, EncoderNotFound, MissingExtra, RateLimited, SourceError, TransientEncoderError
+from embeddb.errors import (
+    EncoderError,
+    EncoderNotFound,
+    MissingExtra,
+    RateLimited,
+    SourceError,
+    TransientEncoderError,
+    TransientSourceError,
+)
 from embeddb.queue import Done, Failed, Gone, Job, Later, Outcome, Row, Target
-from embeddb.queue.verify import text_input
+from embeddb.sources.inputs import Inputs
 from embeddb.worker.options import Options
 
 #: Seconds to leave an encoder alone that asked for a pause and did not say how long.
@@ -85,6 +93,16 @@ class _Run:
             else:
                 self._take(part, vectors)
 
+    def unreadable(self, row: Row, error: SourceError) -> None:
+        """Its sources cannot be had: later if that may pass, else a failure."""
+        later = self.later(row.key) if isinstance(error, TransientSourceError) else None
+        self.outcomes[row.key] = later or Failed(row.hash, "read", str(error))
+
+    def later(self, key: str) -> Later | None:
+        """Another attempt after a while; None where this was the last."""
+        attempts = self.attempts[key]
+        return None if attempts >= self.options.max_attempts else Later(self.options.backoff(attempts), counted=True)
+
     def _take(self, part: Pairs, vectors: Vectors) -> None:
         self.succeeded = True
         unknown = np.isnan(vectors[:, 0]).tolist()
@@ -93,13 +111,14 @@ class _Run:
 
     def _again(self, part: Pairs, error: str) -> list[Pairs]:
         """Later, as a counted attempt; a row at its last attempt is tried without the others, then given up."""
-        last = [pair for pair in part if self.attempts[pair[0].key] >= self.options.max_attempts]
-        for row, _ in part:
-            self.outcomes[row.key] = Later(self.options.backoff(self.attempts[row.key]), counted=True)
-        if len(part) == 1 and last:
-            self.outcomes[part[0][0].key] = Failed(part[0][0].hash, "encode", error)
-            return []
-        return [[pair] for pair in last]
+        last: list[Pairs] = []
+        for pair in part:
+            key = pair[0].key
+            later = self.later(key)
+            if later is None:
+                last.append([pair])
+            self.outcomes[key] = later or Failed(pair[0].hash, "encode", error)
+        return last if len(part) > 1 else []
 
     def _isolate(self, part: Pairs, error: EncoderError) -> list[Pairs]:
         if len(part) == 1:
@@ -127,23 +146,17 @@ def encode(batch: Batch, options: Options) -> Encoded:
     Raises EncoderUnavailable where the encoder itself cannot be had.
     """
     run = _Run(batch, options, {key: job.attempts for job in batch.jobs for key in job.keys})
-    pairs: list[tuple[Row, Any]] = []
-    for row in batch.rows:
-        try:
-            value = text_input(batch.target, row.values)
-        except SourceError as error:
-            run.outcomes[row.key] = Failed(row.hash, "read", str(error))
-            continue
-        if value is None:
+    inputs = Inputs.of(batch.target.spec, batch.encoder)
+    for part in inputs.parts((row, row.values) for row in batch.rows):
+        for row in part.blank:
             run.outcomes[row.key] = Done(row.hash, None)
-        else:
-            pairs.append((row, value))
-    run.encode(pairs)
+        for row, error in part.failed:
+            run.unreadable(row, error)
+        run.encode(part.inputs)
     if run.broken:
-        given_up = [row for row, _ in pairs if isinstance(run.outcomes.get(row.key), Failed)]
-        for row in given_up:
-            if run.attempts[row.key] < options.max_attempts:
-                run.outcomes[row.key] = Later(options.backoff(run.attempts[row.key]), counted=True)
+        for key, outcome in run.outcomes.items():
+            if isinstance(outcome, Failed) and outcome.step == "encode":
+                run.outcomes[key] = run.later(key) or outcome
     present = {row.key for row in batch.rows}
     for key in batch.keys:
         run.outcomes.setdefault(key, Later() if key in present else Gone())
