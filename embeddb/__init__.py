@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from embeddb.catalog.register import register
     from embeddb.encoders import CLIP, Hashing, Module, OpenAI, SentenceTransformer, Transformer, Vision, WordVectors
+    from embeddb.encoders.speaker import DeepSpeaker, XVector
     from embeddb.errors import (
         CatalogError,
         CatalogMissing,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         RateLimited,
         SourceError,
         TransientEncoderError,
+        TransientSourceError,
         VectorError,
     )
     from embeddb.local import LocalPostgres
@@ -39,9 +41,10 @@ if TYPE_CHECKING:
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
     from embeddb.query.nearest import nearest
-    from embeddb.sources import Files, Image
+    from embeddb.sources import Audio, Files, Image
     from embeddb.spec import HNSW, EmbeddingSpec, IVFFlat
     from embeddb.vectors.wire import Vector
+    from embeddb.waveform import Waveform
     from embeddb.worker import drain, drain_async
 
 __version__: Final = "0.1.0"
@@ -58,6 +61,7 @@ _MODULES: Final = {
         "Vision",
         "WordVectors",
     ),
+    "embeddb.encoders.speaker": ("DeepSpeaker", "XVector"),
     "embeddb.errors": (
         "CatalogError",
         "CatalogMissing",
@@ -77,6 +81,7 @@ _MODULES: Final = {
         "RateLimited",
         "SourceError",
         "TransientEncoderError",
+        "TransientSourceError",
         "VectorError",
     ),
     "embeddb.local": ("LocalPostgres",),
@@ -86,9 +91,10 @@ _MODULES: Final = {
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
     "embeddb.query.nearest": ("nearest",),
-    "embeddb.sources": ("Files", "Image"),
+    "embeddb.sources": ("Audio", "Files", "Image"),
     "embeddb.spec": ("HNSW", "EmbeddingSpec", "IVFFlat"),
     "embeddb.vectors.wire": ("Vector",),
+    "embeddb.waveform": ("Waveform",),
     "embeddb.worker": ("drain", "drain_async"),
 }
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
@@ -98,11 +104,13 @@ __all__ = [
     "HALFVEC",
     "HNSW",
     "VECTOR",
+    "Audio",
     "CatalogError",
     "CatalogMissing",
     "CatalogOutdated",
     "Declaration",
     "DeclarationError",
+    "DeepSpeaker",
     "EmbeddbError",
     "EmbeddingSpec",
     "EncoderError",
@@ -127,10 +135,13 @@ __all__ = [
     "SourceError",
     "Transformer",
     "TransientEncoderError",
+    "TransientSourceError",
     "Vector",
     "VectorError",
     "Vision",
+    "Waveform",
     "WordVectors",
+    "XVector",
     "bulk_load",
     "bulk_load_async",
     "declared",

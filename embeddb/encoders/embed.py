@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddb.encoders.memo import Memo
+from embeddb.encoders.pictures import decodes
 from embeddb.encoders.protocol import Encoder, Vectors
-from embeddb.errors import EncoderError, NoEmbedding
+from embeddb.errors import EncoderError, NoEmbedding, SourceError
 
 Vector = NDArray[np.float32]
 #: Called with how many inputs are done, and of how many, after each batch.
@@ -87,7 +88,7 @@ def _encode(
 ) -> Vectors:
     """Call the encoder and check what it gives; ``positions`` are the inputs' places in the caller's list."""
     try:
-        vectors = np.asarray(method(inputs))
+        vectors = np.asarray(method(_sounds(inputs) if encoder.modality == "audio" else inputs))
     except EncoderError as error:
         if error.position is not None and error.position < len(positions):
             error.position = positions[error.position]
@@ -112,6 +113,17 @@ def _encode(
                 position=positions[row],
             )
     return vectors
+
+
+def _sounds(inputs: Sequence[Any]) -> list[Any]:
+    """Waveforms, and whatever decodes to one as ``embeddb.Audio`` does, decoded; the rest as it is."""
+    found = []
+    for position, value in enumerate(inputs):
+        try:
+            found.append(value.decode() if decodes(value) else value)
+        except SourceError as error:
+            raise EncoderError(f"input {position}: {error}", position=position) from error
+    return found
 
 
 def _fault(vector: Vector) -> str | None:

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 def is_picture(value: object) -> bool:
     """Whether a value is a PIL image or has ``decode()`` to one, as ``embeddb.sources.images.Image`` does."""
     pillow = sys.modules.get("PIL.Image")  # where it was not imported nothing is an image of it
-    return (pillow is not None and isinstance(value, pillow.Image)) or (
-        hasattr(value, "decode") and not isinstance(value, bytes | bytearray)
-    )
+    return (pillow is not None and isinstance(value, pillow.Image)) or decodes(value)
+
+
+def decodes(value: object) -> bool:
+    """Whether a value is still to be decoded, as ``embeddb.Image`` and ``embeddb.Audio`` are."""
+    return hasattr(value, "decode") and not isinstance(value, bytes | bytearray)
 
 
 def pictures(values: Sequence[Any], *, first: int = 0) -> list[Image]:

@@ -51,13 +51,20 @@ _OPERATORS: Final[dict[str, custom_op[Any]]] = {
 
 
 def distance(
-    embedding: ColumnElement[Any], settings: Settings, metric: Metric, other: Any, *, exact: bool = False
+    embedding: ColumnElement[Any],
+    settings: Settings,
+    metric: Metric,
+    other: Any,
+    *,
+    exact: bool = False,
+    recall: float | None = None,
 ) -> ColumnElement[float]:
     """The distance from an embedding's column to ``other``: see ``query_expression`` for what that may be.
 
     What ``embedding.op(metric.operator)(other)`` makes, in a third of the time: every search comes through here.
     """
-    left, right = compared(embedding, settings), query_expression(other, settings, exact=exact)
+    left = compared(embedding, settings)
+    right = query_expression(other, settings, exact=exact, column=embedding, recall=recall)
     return BinaryExpression(left, right, _OPERATORS[metric.operator], type_=_DISTANCE)
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, cast, func, literal_column
+from sqlalchemy import ColumnElement, Table, cast, func, literal_column
+from sqlalchemy.sql.selectable import AliasedReturnsRows
 from sqlalchemy.types import UserDefinedType
 
 from embeddb.metrics import METRICS
+from embeddb.naming import index_name
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.spec import VectorIndex
@@ -82,6 +84,21 @@ def opclass(settings: Settings, index: VectorIndex) -> str:
     if index.cast == "binary":
         return "bit_hamming_ops"
     return METRICS[settings.metric_name].opclass[index.cast or settings.storage]
+
+
+def index_of(column: ColumnElement[Any] | None, settings: Settings) -> str | None:
+    """The name of the declared index of a table's column, as ``to_regclass`` reads it; None where none is known."""
+    table: Any = getattr(column, "table", None)
+    while isinstance(table, AliasedReturnsRows):
+        table = table.element
+    if settings.index is None or not isinstance(table, Table):
+        return None
+    name = _quoted(index_name(table.name, column.name, settings.index.method))  # type: ignore[union-attr]
+    return name if table.schema is None else f"{_quoted(table.schema)}.{name}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _indexed_dim(settings: Settings) -> int:

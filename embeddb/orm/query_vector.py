@@ -1,7 +1,8 @@
 """The right side of a distance: a query vector that brings its scan's settings along.
 
-pgvector's scans are set by session variables, and their right values follow from LIMIT. They are set inside the
-statement itself, which costs no round trip, by a scalar subquery that yields the vector::
+pgvector's scans are set by session variables, and their right values follow from LIMIT and from the recall that is
+asked for. They are set inside the statement itself, which costs no round trip, by a scalar subquery that yields the
+vector::
 
     ORDER BY embedding <=> (SELECT $1::vector WHERE set_config('hnsw.ef_search', …, true) IS NOT NULL AND …) LIMIT $2
 
@@ -11,9 +12,8 @@ which is why every statement sets its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -33,37 +33,51 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import ColumnProperty, InstanceState
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, Label
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import ScalarSelect
 from sqlalchemy.sql.visitors import InternalTraversal, iterate
 
 from embeddb.encoders import Encoder, embed_query
+from embeddb.encoders.pictures import is_picture
 from embeddb.errors import QueryError
-from embeddb.orm.index_expression import compared, compares_halfvec
+from embeddb.orm.effort import MAX_EF_SEARCH, effort, probes, reranks
+from embeddb.orm.index_expression import compared, compares_halfvec, index_of
 from embeddb.orm.offload import offload
 from embeddb.orm.settings import Settings, settings_of
 from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
 from embeddb.spec import HNSW, IVFFlat
 from embeddb.vectors import Vector, as_vector
-
-MIN_EF_SEARCH: Final = 64
-MAX_EF_SEARCH: Final = 1000  # pgvector's own
+from embeddb.waveform import Waveform
 
 
-def query_expression(value: Any, settings: Settings, *, exact: bool = False) -> ColumnElement[Any]:
+def query_expression(
+    value: Any,
+    settings: Settings,
+    *,
+    exact: bool = False,
+    column: ColumnElement[Any] | None = None,
+    recall: float | None = None,
+) -> ColumnElement[Any]:
     """What a distance compares with: of a text, a vector, a mapped instance, a bindparam or an SQL expression.
 
     Text is encoded when the statement executes, so that one compiled statement serves every text. ``exact``: no
-    index is meant to serve it, so it brings no settings for one.
+    index is meant to serve it, so it brings no settings for one. ``column``: the embedding's, by whose index it is
+    to be found. ``recall``: a level of ``embeddb.orm.effort``.
     """
     type_ = QueryHalfvec(settings) if compares_halfvec(settings) else QueryVectorType(settings)
     if isinstance(value, BindParameter):
         vector: ColumnElement[Any] = type_coerce(value, type_)
+    elif isinstance(value, ScalarSelect | FunctionElement):
+        vector = type_coerce(value, type_)
     elif isinstance(value, ColumnElement):
         return value
     elif isinstance(state := sa_inspect(value, raiseerr=False), InstanceState):
         vector = _of_instance(state, settings, type_)
     else:
-        vector = bindparam("query", value, type_=type_, unique=True)
-    return vector if exact or settings.index is None else SearchVector(vector)
+        vector = BindParameter("query", value, type_=type_, unique=True)
+    if exact or settings.index is None:
+        return vector
+    return SearchVector(vector, index_of(column, settings), recall)
 
 
 def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | HALFVEC) -> ColumnElement[Any]:
@@ -111,7 +125,7 @@ class _Query:
         return required
 
     def coerce(self, value: Any) -> Vector:
-        if isinstance(value, str):
+        if isinstance(value, str | Waveform) or is_picture(value):
             return offload(embed_query, self.settings.encoder, value)
         zero = self.settings.metric_name != "cosine"
         return as_vector(value, self.settings.dim, what="the query's vector", allow_zero=zero)
@@ -129,16 +143,49 @@ class QueryHalfvec(_Query, HALFVEC):
     cache_ok = True
 
 
+class Narrowing(ColumnElement[bool]):
+    """A condition that lets only candidates through, chosen by an index: what is left to order is ordered exactly."""
+
+    def narrows(self, statement: Select[Any]) -> bool:
+        """Whether it does so in this statement."""
+        raise NotImplementedError
+
+
+def narrowed(statement: Any) -> bool:
+    """Whether one of a statement's conditions leaves only candidates of it."""
+    if not isinstance(statement, Select):
+        return False
+    return any(isinstance(part, Narrowing) and part.narrows(statement) for part in statement._where_criteria)
+
+
 class SearchVector(ColumnElement[Any]):
-    """A query vector for a column with a declared index. Compiles to itself where there is no ordered LIMIT."""
+    """A query vector for a column with a declared index. Compiles to itself where there is no ordered LIMIT.
+
+    ``index``: the index's name, or None where it is not known. ``recall``: the level asked for.
+    """
 
     __visit_name__ = "search_vector"
     # One child, so that a statement's cache key is quickly made: this is on the path of every search.
-    _traverse_internals = [("vector", InternalTraversal.dp_clauseelement)]
+    _traverse_internals = [
+        ("vector", InternalTraversal.dp_clauseelement),
+        ("index", InternalTraversal.dp_string),
+        ("recall", InternalTraversal.dp_plain_obj),
+    ]
 
-    def __init__(self, vector: ColumnElement[Any]) -> None:
+    def __init__(self, vector: ColumnElement[Any], index: str | None = None, recall: float | None = None) -> None:
         self.vector = vector
+        self.index = index
+        self.recall = recall
         self.type = vector.type
+
+    def effort(self, settings: Settings, wanted: ColumnElement[int], compiler: SQLCompiler) -> ColumnElement[int]:
+        """What the index must be asked for, to yield ``wanted`` rows."""
+        return effort(settings, self.index and name_literal(self.index, compiler), self.recall, wanted)
+
+
+def name_literal(name: str, compiler: SQLCompiler) -> ColumnElement[str]:
+    """A relation's name as a string in the SQL."""
+    return literal_column(compiler.render_literal_value(name, Text()))
 
 
 @compiles(SearchVector)
@@ -148,7 +195,8 @@ def _compile(element: SearchVector, compiler: SQLCompiler, **options: Any) -> st
     statement = compiler.stack[-1].get("selectable") if compiler.stack else None
     in_columns = bool(options.get("within_columns_clause"))
     if settings is not None and isinstance(statement, Select) and _orders_by_search(statement, in_columns):
-        vector = select(vector).where(*_scan_settings(settings, _wanted(statement))).scalar_subquery()
+        conditions = scan_settings(settings, element.effort(settings, wanted(statement), compiler))
+        vector = select(vector).where(*conditions).scalar_subquery()
     return compiler.process(vector, **options)
 
 
@@ -157,7 +205,7 @@ def _orders_by_search(statement: Select[Any], in_columns: bool) -> bool:
 
     Among the columns, the distance matters only if ORDER BY names its label instead of repeating it.
     """
-    if statement._limit_clause is None and statement._fetch_clause is None:
+    if (statement._limit_clause is None and statement._fetch_clause is None) or narrowed(statement):
         return False
     parts = [part for clause in statement._order_by_clauses for part in iterate(clause)]
     if in_columns and not any(isinstance(part, Label) for part in parts):
@@ -165,31 +213,26 @@ def _orders_by_search(statement: Select[Any], in_columns: bool) -> bool:
     return any(isinstance(part, SearchVector) for part in parts)
 
 
-def _wanted(statement: Select[Any]) -> ColumnElement[Any]:
+def wanted(statement: Select[Any]) -> ColumnElement[int]:
     """How many rows the index must yield, as SQL over the statement's own parameters."""
     limit = statement._limit_clause if statement._limit_clause is not None else statement._fetch_clause
     offset = statement._offset_clause
-    return limit if offset is None else limit + offset  # type: ignore[return-value]
+    return limit if offset is None else limit + offset  # type: ignore[return-value,operator]
 
 
-def _scan_settings(settings: Settings, wanted: ColumnElement[Any]) -> Iterator[ColumnElement[bool]]:
+def scan_settings(
+    settings: Settings, asked: ColumnElement[int], *, order: str = "strict_order", most: int = 2_147_483_647
+) -> Iterator[ColumnElement[bool]]:
+    """The conditions that set a scan of the declared index. ``most``: after so many rows it ends, if it may go on."""
+    # With iterative scans a filter, or a LIMIT beyond ef_search, makes the scan go on instead of giving up.
     if isinstance(settings.index, HNSW):
-        ef_search = func.least(
-            literal_column(str(MAX_EF_SEARCH)),
-            func.greatest(literal_column(str(MIN_EF_SEARCH)), literal_column("2") * wanted),
-        )
-        yield _set("hnsw.ef_search", cast(ef_search, Text))
-        # With iterative scans a filter, or a LIMIT beyond ef_search, makes the scan go on instead of giving up.
-        yield _set("hnsw.iterative_scan", literal_column("'strict_order'"))
-        yield _set("hnsw.max_scan_tuples", literal_column("'2147483647'"))
+        yield _set("hnsw.ef_search", cast(func.least(literal_column(str(MAX_EF_SEARCH)), asked), Text))
+        yield _set("hnsw.iterative_scan", literal_column(f"'{order}'"))
+        yield _set("hnsw.max_scan_tuples", literal_column(f"'{most}'"))
     elif isinstance(settings.index, IVFFlat):
-        yield _set("ivfflat.probes", literal_column(f"'{probes(settings.index)}'"))
+        lists = literal_column(str(probes(settings.index))) if reranks(settings) else asked
+        yield _set("ivfflat.probes", cast(func.least(literal_column(str(settings.index.lists)), lists), Text))
         yield _set("ivfflat.iterative_scan", literal_column("'relaxed_order'"))
-
-
-def probes(index: IVFFlat) -> int:
-    """How many lists to search: enough for a recall near .98 where lists follow pgvector's advice."""
-    return min(index.lists, math.ceil(3 * math.sqrt(index.lists)))
 
 
 def _set(name: str, value: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -1,0 +1,90 @@
+"""How far a search looks: ef_search, probes or candidates, from LIMIT and from the recall that is asked for.
+
+What was fitted to an embedding's own rows (``embeddb recall``) stands in the comment of its index, for there every
+role that may read the table finds it, inside the statement, with no catalog and no round trip of its own; and it goes
+where the index goes::
+
+    embeddb recall@10: 0.9=14 0.95=22 0.98=40 0.99=71 0.999=310 default=22
+
+Where nothing was fitted, the figures below hold, which are careful ones.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from sqlalchemy import ColumnElement, Float, Integer, Text, cast, func, literal_column, select
+
+from embeddb.errors import QueryError
+from embeddb.orm.settings import Settings
+from embeddb.spec import IVFFlat, VectorIndex
+
+MAX_EF_SEARCH: Final = 1000  # pgvector's own
+
+#: Levels of recall that are fitted, and what holds unfitted: ef_search at least, ef_search a row, times the square
+#: root of the lists, candidates a row. None: nothing was asked.
+UNFITTED: Final[dict[float | None, tuple[int, int, int, int]]] = {
+    None: (64, 2, 3, 20),
+    0.9: (40, 2, 2, 10),
+    0.95: (64, 2, 3, 20),
+    0.98: (100, 3, 4, 30),
+    0.99: (200, 4, 6, 50),
+    0.999: (400, 10, 12, 100),
+}
+LEVELS: Final = tuple(level for level in UNFITTED if level is not None)
+
+
+def level_of(recall: float | None) -> float | None:
+    """The lowest level that gives ``recall``; QueryError for what is no recall."""
+    if recall is None:
+        return None
+    if not 0 < recall <= LEVELS[-1]:
+        raise QueryError(
+            f"a recall is above 0 and at most {LEVELS[-1]}, not {recall!r}; for every row there is use exact=True"
+        )
+    return next(level for level in LEVELS if recall <= level)
+
+
+def reranks(settings: Settings) -> bool:
+    """Whether the index holds less than the vectors, so that it only proposes candidates."""
+    index = settings.index
+    return index is not None and (index.prefix is not None or index.cast == "binary")
+
+
+def effort(
+    settings: Settings, index: ColumnElement[str] | None, level: float | None, wanted: ColumnElement[int]
+) -> ColumnElement[int]:
+    """What an index must be asked for to yield ``wanted`` rows: candidates, ef_search or probes, as SQL.
+
+    ``index``: its name as a literal that ``to_regclass`` reads, or None where it is not known.
+    """
+    assert settings.index is not None
+    usual = _unfitted(settings, settings.index, level, wanted)
+    if index is None:
+        return usual
+    comment = func.obj_description(func.to_regclass(index), literal_column("'pg_class'")).table_valued(name="comment")
+    said = literal_column("comment.comment", Text)
+    words = "default" if level is None else f"{level:g}"
+    found = func.substring(said, literal_column(f"'^embeddb recall@.* {words}=([0-9]+)'"))
+    rows = func.substring(said, literal_column("'^embeddb recall@([0-9]+)'"))
+    # What was fitted for 10 rows is taken ten times for 100: more than is needed, as the curve flattens.
+    times = func.greatest(literal_column("1"), wanted / cast(rows, Float))
+    fitted = select(cast(func.ceil(cast(found, Float) * times), Integer)).select_from(comment).scalar_subquery()
+    return func.coalesce(fitted, usual)
+
+
+def _unfitted(
+    settings: Settings, index: VectorIndex, level: float | None, wanted: ColumnElement[int]
+) -> ColumnElement[int]:
+    least, each, roots, candidates = UNFITTED[level]
+    if reranks(settings):
+        return func.greatest(literal_column("100"), literal_column(str(candidates)) * wanted)
+    if isinstance(index, IVFFlat):
+        return literal_column(str(probes(index, roots)), Integer)
+    return func.greatest(literal_column(str(least)), literal_column(str(each)) * wanted)
+
+
+def probes(index: IVFFlat, roots: int = 3) -> int:
+    """How many lists to search: by default enough for a recall near .98 where lists follow pgvector's advice."""
+    return min(index.lists, math.ceil(roots * math.sqrt(index.lists)))
