@@ -178,6 +178,8 @@ def _check_sources(columns: list[Column[Any]], settings: Settings, where: str) -
             )
     if settings.encoder.modality in ("image", "audio"):
         _check_file(columns, settings, where)
+    elif settings.files is not None:
+        raise DeclarationError(f"{where}: a {settings.encoder.modality} encoder reads no files; drop files=")
 
 
 def _check_file(columns: list[Column[Any]], settings: Settings, where: str) -> None:
