@@ -6,6 +6,8 @@ Arora, Liang, Ma 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,6 @@ def principal_component(vectors: Matrix) -> Matrix:
     return np.asarray(first * np.sign(first[np.argmax(np.abs(first))]), np.float32)
 
 
-def without(vectors: Matrix, component: Matrix) -> Matrix:
-    """Vectors (n, dim) less their part along ``component`` (dim,), of length 1."""
-    return np.asarray(vectors - np.outer(vectors @ component, component), np.float32)
+def without(vectors: NDArray[Any], component: Matrix) -> NDArray[Any]:
+    """Vectors (n, dim) less their part along ``component`` (dim,), of length 1; in the precision that they have."""
+    return np.asarray(vectors - np.outer(vectors @ component, component))

@@ -106,7 +106,8 @@ class WordVectors(Settings):
     def encode_documents(self, inputs: Sequence[str]) -> Vectors:
         """Vectors of shape (len(inputs), dim), float32; NaN throughout for a text without a known word."""
         words = self.loaded
-        vectors = np.full((len(inputs), words.vectors.shape[1]), np.nan, np.float32)
+        # In double precision: what is left without the common component may be little.
+        vectors = np.full((len(inputs), words.vectors.shape[1]), np.nan)
         for row, text in enumerate(inputs):
             vectors[row] = self._mean(words, tokens(text), row)
         if self.weighting == "sif" and words.component is not None:
@@ -115,7 +116,7 @@ class WordVectors(Settings):
             vectors[np.linalg.norm(vectors, axis=1) < _NOTHING * before] = np.nan
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors[lengths[:, 0] == 0] = np.nan
-        return np.asarray(vectors / lengths, np.float32) if self.normalize else vectors
+        return np.asarray(vectors / lengths if self.normalize else vectors, np.float32)
 
     def encode_queries(self, inputs: Sequence[str]) -> Vectors:
         """The same: queries are texts like any other."""
@@ -158,11 +159,11 @@ class WordVectors(Settings):
         first, second, third = (vector / np.linalg.norm(vector) for vector in map(self.vector, (a, b, c)))
         return np.asarray(second - first + third, np.float32)
 
-    def _mean(self, words: Words, found: Sequence[str], row: int) -> NDArray[np.float32]:
+    def _mean(self, words: Words, found: Sequence[str], row: int) -> NDArray[np.float64]:
         """The weighted mean over the tokens that have a vector; NaN where none has."""
         places = [words.places[token] for token in found if token in words.places]
         weights = words.weights[places] if self.weighting == "sif" else np.ones(len(places), np.float32)
-        total = weights @ words.vectors[places]
+        total = weights.astype(float) @ words.vectors[places]
         count = len(places)
         for token in found if count < len(found) else ():
             if token in words.places:
@@ -173,7 +174,7 @@ class WordVectors(Settings):
             if made is not None:  # p = 0, so SIF's weight is 1
                 total = total + made
                 count += 1
-        return np.asarray(total / count if count else np.full_like(total, np.nan), np.float32)
+        return np.asarray(total / count if count else np.full_like(total, np.nan))
 
     def _path(self) -> Path:
         path = Path(self.model).expanduser()

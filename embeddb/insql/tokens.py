@@ -117,8 +117,8 @@ def _bert_characters(library: Any) -> tuple[tuple[Range, ...], str | None]:
     kept = sorted({c for text in becomes.values() for c in text if c != " " and ord(c) > 127})
     marks = set()
     for start in range(0, len(kept), _AT_ONCE):
-        joined = _SEPARATOR + "".join(c + _SEPARATOR for c in kept[start : start + _AT_ONCE])
-        marks |= {word for word, _ in library.pre_tokenizer.pre_tokenize_str(joined) if len(word) == 1}
+        spread = _SEPARATOR + "".join(c + _SEPARATOR for c in kept[start : start + _AT_ONCE])
+        marks |= {word for word, _ in library.pre_tokenizer.pre_tokenize_str(spread) if len(word) == 1}
     marks.discard(_SEPARATOR)
     movable = sorted(c for c in kept if unicodedata.combining(c))
     decomposes = library.normalizer.normalize_str("\u00e9") == "e"
@@ -132,7 +132,7 @@ def _bert_characters(library: Any) -> tuple[tuple[Range, ...], str | None]:
                 yield point, apart
 
     refused = f"[{''.join(movable)}]{{2}}" if movable and decomposes else None
-    return tuple(_joined(pairs())), refused
+    return tuple(joined(pairs())), refused
 
 
 def _each(normalize: Callable[[str], str], characters: Iterator[str]) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _each(normalize: Callable[[str], str], characters: Iterator[str]) -> Iterato
         yield from found[:-1]
 
 
-def _joined(pairs: Iterator[tuple[int, str | None]]) -> Iterator[Range]:
+def joined(pairs: Iterator[tuple[int, str | None]]) -> Iterator[Range]:
     """Neighbours that become the same are one range."""
     open_range: Range | None = None
     for point, text in pairs:
@@ -196,7 +196,7 @@ def _byte_kinds(library: Any) -> tuple[tuple[Range, ...], str | None]:
     kinds: dict[int, str] = {}
     for start in range(0, len(_BEYOND), _BLOCK):
         kinds |= _kinds_in(library, _BEYOND[start : start + _BLOCK])
-    return tuple(_joined(iter(sorted(kinds.items())))), None
+    return tuple(joined(iter(sorted(kinds.items())))), None
 
 
 def _kinds_in(library: Any, points: Sequence[int]) -> dict[int, str]:

@@ -17,6 +17,7 @@ from embeddb.errors import CatalogError, EncoderError
 from embeddb.insql import copying
 from embeddb.insql.network import NEURON, PAGE, ROW, Network
 from embeddb.insql.network import read as read_network
+from embeddb.insql.registered import encoder_id, forget_encoder
 from embeddb.insql.tokens import Vocabulary
 from embeddb.insql.tokens import read as read_vocabulary
 
@@ -88,7 +89,7 @@ def install_transformer(
         "before_text": list(vocabulary.before_text),
         "after_text": list(vocabulary.after_text),
     }  # fmt: skip
-    number = _encoder_id(connection, encoder)
+    number = encoder_id(connection, encoder.config, encoder.dim, encoder.fingerprint)
     connection.execute(text("DELETE FROM embeddb.transformer WHERE encoder = :encoder"), {"encoder": number})
     taken = connection.scalar(text("SELECT encoder FROM embeddb.transformer WHERE name = :name"), settings)
     if taken is not None:
@@ -130,13 +131,7 @@ def remove_transformer(connection: Connection, name: str) -> None:
     if gone is None:
         known = ", ".join(one.name for one in installed(connection)) or "none"
         raise CatalogError(f"no transformer here is called {name!r}; there are: {known}")
-    connection.execute(
-        text(
-            "DELETE FROM embeddb.encoder x WHERE x.id = :encoder"
-            " AND NOT EXISTS (SELECT FROM embeddb.embedding e WHERE e.encoder = x.id)"
-        ),
-        {"encoder": gone},
-    )
+    forget_encoder(connection, gone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +160,6 @@ def _modules(encoder: SentenceTransformer, library: Any) -> _Modules:
         max_tokens=int(library.max_seq_length),
         pooling=pooling.pooling_mode,
         normalized=len(names) == 3,
-    )
-
-
-def _encoder_id(connection: Connection, encoder: SentenceTransformer) -> int:
-    """The catalog's row of this encoder, made if need be."""
-    return int(
-        connection.scalar(
-            text(
-                "INSERT INTO embeddb.encoder AS x (config, dim, fingerprint)"
-                " VALUES (cast(:config AS jsonb), :dim, :fingerprint)"
-                " ON CONFLICT (md5(config::text), dim) DO UPDATE SET fingerprint = excluded.fingerprint RETURNING x.id"
-            ),
-            {
-                "config": json.dumps(dict(encoder.config)),
-                "dim": encoder.dim,
-                "fingerprint": encoder.fingerprint,
-            },
-        )
     )
 
 

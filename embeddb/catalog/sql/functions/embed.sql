@@ -1,8 +1,8 @@
 -- Texts to vectors in SQL alone.
 
 -- The vector of a query, by the encoder of an embedding: as it was remembered, else by the encoder's transformer, else
--- by its fast encoder. `mode`: 'exact' for the first two alone, 'fast' for the last alone. NULL for a NULL query, and
--- where a fast encoder knows none of the words. Cast it for a column in half precision: embeddb.embed(…)::halfvec(384).
+-- by its fast encoder. `mode`: 'exact' for what equals the encoder (a distilled one only comes near it), 'fast' for a fast
+-- encoder alone. NULL for a NULL query, and where a fast encoder knows none of the words. Cast it for a column in half precision: embeddb.embed(…)::halfvec(384).
 --
 -- Stable, so an index serves a distance to it. Without an index Postgres calls it once a row, so it keeps its results
 -- for the statement: as open cursors over one row, the only memory of a transaction that a read-only one, a hot standby
@@ -48,13 +48,14 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $
 DECLARE
     e record;
     model embeddb.transformer;
+    fast embeddb.fast_encoder;
     result @extschema:vector@.vector;
 BEGIN
     IF mode NOT IN ('exact', 'fast') THEN
         RAISE EXCEPTION 'embeddb.embed knows the modes exact and fast, and not %', quote_literal(mode)
             USING ERRCODE = 'EB004';
     END IF;
-    SELECT x.id, x.fingerprint, x.config INTO STRICT e
+    SELECT d.id AS embedding, x.id, x.fingerprint, x.config INTO STRICT e
       FROM embeddb.embedding d JOIN embeddb.encoder x ON x.id = d.encoder WHERE d.id = embeddb.find(embedding);
     IF mode IS DISTINCT FROM 'fast' THEN
         SELECT c.vector INTO result FROM embeddb.query_cache c
@@ -67,13 +68,25 @@ BEGIN
             RETURN embeddb.transformer_embed(model, query, model.query_prompt);
         END IF;
     END IF;
+    -- Word vectors in SQL are the encoder itself; what was distilled only comes near it.
+    SELECT * INTO fast FROM embeddb.fast_encoder f
+     WHERE f.encoder = e.id AND f.fingerprint = e.fingerprint AND (f.embedding IS NULL OR f.embedding = e.embedding)
+       AND (f.embedding IS NULL OR mode IS DISTINCT FROM 'exact')
+     ORDER BY f.embedding NULLS FIRST LIMIT 1;
+    IF FOUND THEN
+        RETURN embeddb.fast_embed(fast, query);
+    END IF;
     RAISE EXCEPTION 'this database cannot embed a text for %', embedding
         USING ERRCODE = 'EB004',
-              DETAIL = CASE WHEN EXISTS (SELECT FROM embeddb.transformer t WHERE t.encoder = e.id)
-                            THEN 'The transformer that was installed for it is of an older version of its encoder.'
+              DETAIL = CASE WHEN EXISTS (SELECT FROM embeddb.transformer t
+                                          WHERE t.encoder = e.id AND t.fingerprint IS DISTINCT FROM e.fingerprint)
+                              OR EXISTS (SELECT FROM embeddb.fast_encoder f
+                                          WHERE f.encoder = e.id AND f.fingerprint IS DISTINCT FROM e.fingerprint)
+                            THEN 'What was installed for it is of an older version of its encoder.'
+                            WHEN mode = 'fast' THEN 'No fast encoder is installed for it.'
                             ELSE format('No vector of this text is remembered, and its encoder (%s) is not installed.',
                                         coalesce(e.config ->> 'model', e.config ->> 'type')) END,
-              HINT = 'Run embeddb sql install ' || embedding || ', or pass a vector.';
+              HINT = format('Run embeddb sql install %1$s, or embeddb distill %1$s, or pass a vector.', embedding);
 END $$;
 
 -- The vector of a text by a transformer in the database, after `prompt`.

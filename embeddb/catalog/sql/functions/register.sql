@@ -88,6 +88,8 @@ BEGIN
      WHERE (e.encoder, e.spec, e.columns, e.source_at) IS DISTINCT FROM
            (excluded.encoder, excluded.spec, excluded.columns, excluded.source_at);
     PERFORM embeddb.refresh(taken);
+    PERFORM embeddb.remake_functions(target)
+      FROM embeddb.embedding o WHERE o.relation = target AND o.id <> taken LIMIT 1;
     RETURN taken;
 END $$;
 
@@ -142,12 +144,27 @@ CREATE OR REPLACE FUNCTION embeddb.unregister(embedding integer) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     used integer := (SELECT e.encoder FROM embeddb.embedding e WHERE e.id = unregister.embedding);
+    target regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = unregister.embedding);
 BEGIN
     PERFORM embeddb.disarm(embedding);
+    PERFORM embeddb.drop_functions(embedding);
     DELETE FROM embeddb.job j WHERE j.embedding = unregister.embedding;
     DELETE FROM embeddb.failure f WHERE f.embedding = unregister.embedding;
     DELETE FROM embeddb.embedding e WHERE e.id = unregister.embedding;
+    PERFORM embeddb.remake_functions(target);
     DELETE FROM embeddb.encoder x WHERE x.id = used
        AND NOT EXISTS (SELECT FROM embeddb.embedding e WHERE e.encoder = used)
-       AND NOT EXISTS (SELECT FROM embeddb.transformer t WHERE t.encoder = used);
+       AND NOT EXISTS (SELECT FROM embeddb.transformer t WHERE t.encoder = used)
+       AND NOT EXISTS (SELECT FROM embeddb.fast_encoder f WHERE f.encoder = used);
 END $$;
+
+-- Vectors that an encoder made before its fingerprint changed are not its own any more.
+CREATE OR REPLACE FUNCTION embeddb.on_fingerprint() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM embeddb.query_cache c WHERE c.encoder = new.id;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER fingerprint AFTER UPDATE OF fingerprint ON embeddb.encoder
+FOR EACH ROW WHEN (old.fingerprint IS NOT NULL AND old.fingerprint IS DISTINCT FROM new.fingerprint)
+EXECUTE FUNCTION embeddb.on_fingerprint();
