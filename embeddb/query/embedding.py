@@ -12,8 +12,8 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from embeddb.errors import QueryError
 from embeddb.metrics import Metric
 from embeddb.orm.embedding_type import distance
-from embeddb.orm.index_expression import compares_halfvec
-from embeddb.orm.query_vector import QueryHalfvec, QueryVectorType, SearchVector
+from embeddb.orm.index_expression import compares_halfvec, index_of
+from embeddb.orm.query_vector import QueryHalfvec, QueryVectorType, SearchVector, query_expression
 from embeddb.orm.settings import Settings, settings_of
 
 AnyEmbedding = QueryableAttribute[Any] | Column[Any] | ColumnElement[Any]
@@ -51,11 +51,17 @@ class Embedding:
         """The distance to ``query`` by the declared metric; see ``nearest`` for what that may be."""
         return distance(self.column, self.settings, self.metric, query, exact=exact)
 
+    def parameter(self, query: Any) -> ColumnElement[Any]:
+        """The query's vector alone, for whoever brings the settings of the scan himself."""
+        return query_expression(query, self.settings, exact=True)
+
     def query(self, vector: ColumnElement[Any], *, exact: bool = False) -> ColumnElement[Any]:
         """An SQL expression as the query's vector, which brings the settings of an index scan as a parameter does."""
         kind = QueryHalfvec if compares_halfvec(self.settings) else QueryVectorType
         coerced: ColumnElement[Any] = type_coerce(vector, kind(self.settings))
-        return coerced if exact or self.settings.index is None else SearchVector(coerced)
+        if exact or self.settings.index is None:
+            return coerced
+        return SearchVector(coerced, index_of(self.column, self.settings))
 
     def another(self) -> Embedding:
         """The same embedding of an alias of its own, to be read beside this one in one statement."""

@@ -29,7 +29,8 @@ from embeddb.errors import QueryError
 from embeddb.orm.index_expression import compares_halfvec
 from embeddb.orm.settings import settings_of
 from embeddb.orm.types import HALFVEC, VECTOR
-from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
+from embeddb.query.embedding import AnyEmbedding, Embedding, resolve
+from embeddb.query.nearest import nearest
 
 Rows = Any  #: an entity or key, a sequence of them, or a mapping from them to weights
 
@@ -39,7 +40,15 @@ _SUMMED: Final = ("cosine", "inner_product")
 
 @overload
 def similar_to(
-    rows: Rows, /, *, minus: Rows = (), distance: bool = ..., score: bool = ..., exact: bool = ..., exclude: bool = ...
+    rows: Rows,
+    /,
+    *,
+    minus: Rows = (),
+    distance: bool = ...,
+    score: bool = ...,
+    exact: bool = ...,
+    recall: float | None = ...,
+    exclude: bool = ...,
 ) -> Select[Any]: ...
 @overload
 def similar_to(
@@ -51,6 +60,7 @@ def similar_to(
     distance: bool = ...,
     score: bool = ...,
     exact: bool = ...,
+    recall: float | None = ...,
     exclude: bool = ...,
 ) -> Select[Any]: ...
 def similar_to(
@@ -59,14 +69,15 @@ def similar_to(
     distance: bool = False,
     score: bool = False,
     exact: bool = False,
+    recall: float | None = None,
     exclude: bool = True,
 ) -> Select[Any]:
     """Select the rows nearest to a row, or to a weighted sum of rows: ``similar_to(Article.embedding, {a: 1, b: .5})``.
 
     ``rows``: mapped instances or primary keys (a tuple for a key of several columns): one, a sequence, or a mapping
     to positive weights. ``minus``: the same, to be subtracted. Without an embedding, ``similar_to(article)``, it is
-    the only one of the instances' class. ``exclude``: leave the named rows out. ``distance``, ``score``, ``exact``:
-    as in ``nearest``; filters, joins and LIMIT likewise.
+    the only one of the instances' class. ``exclude``: leave the named rows out. ``distance``, ``score``, ``exact``,
+    ``recall``: as in ``nearest``; filters, joins and LIMIT likewise.
 
     The vectors are read and summed inside the statement. By cosine each counts by its direction, at length 1 (as in
     Mikolov, Yih and Zweig 2013); by inner product they are summed as they are; by a distance (L2, L1) they are
@@ -84,17 +95,10 @@ def similar_to(
         )
     query = _sum(found, _unnested(found, weights)).cte()
     vector = select(query.c.vector).scalar_subquery()
-    measured = found.distance(found.query(vector, exact=exact), exact=exact)
-    columns: list[ColumnElement[Any]] = []
-    if distance:
-        columns.append(measured.label("distance"))
-    if score:
-        columns.append(found.metric.score(measured).label("score"))
+    statement = nearest(found.attribute, vector, distance=distance, score=score, exact=exact, recall=recall)
     # Not of a row's: Postgres looks at it once, before the scan.
-    statement = select(found.entity, *columns).where(found.column.is_not(None), vector.is_not(None))
-    if exclude:
-        statement = statement.where(_is_none_of(found, [key for key, _ in weights]))
-    return statement.order_by(in_full(measured) if exact else measured)
+    statement = statement.where(vector.is_not(None))
+    return statement.where(_is_none_of(found, [key for key, _ in weights])) if exclude else statement
 
 
 def _arguments(given: tuple[Any, ...]) -> tuple[AnyEmbedding, Rows]:

@@ -11,23 +11,29 @@ where it fails, as it does with row_number. See https://www.postgresql.org/docs/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Float, Select, and_, bindparam, cast, func, null, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Float,
+    Select,
+    and_,
+    bindparam,
+    cast,
+    func,
+    null,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.sql.elements import literal_column
 
 from embeddb.errors import QueryError
-from embeddb.orm.query_vector import probes, query_expression
-from embeddb.orm.settings import Settings
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
-from embeddb.spec import IVFFlat, VectorIndex
-
-#: Rows beyond the radius to be seen before an index scan ends: relaxed order may still bring some from within it.
-BEYOND: Final = 100
-EF_SEARCH: Final = 200
-#: Of work_mem, for what an index scan has seen; beyond that it would end early.
-SCAN_MEMORY: Final = 100
+from embeddb.query.scan import MARGIN, holds_distances, relaxed
 
 Test = Callable[[ColumnElement[Any]], ColumnElement[bool]]
 
@@ -65,7 +71,7 @@ def within(
     def inside(measured: ColumnElement[Any]) -> ColumnElement[bool]:
         return figure(measured) <= limit if score is None else figure(measured) >= limit
 
-    if exact or not _searchable(found.settings.index):
+    if exact or not holds_distances(found.settings.index):
         measured = found.distance(query, exact=True)
         statement = select(found.entity, figure(measured).label(name)).where(found.column.is_not(None))
         return statement.where(inside(measured)).order_by(in_full(measured))
@@ -75,36 +81,24 @@ def within(
     return statement.order_by(in_full(near.c.distance))
 
 
-def _through_index(embedding: Embedding, query: Any, inside: Test) -> Select[Any]:
-    """Keys and distances of the rows inside, as an index scan finds them."""
+def _through_index(embedding: Embedding, query: Any, inside: Test) -> CompoundSelect[Any]:
+    """Keys and distances of the rows inside, as an index scan finds them; by reading all, where it ended early."""
     source = embedding.another()
-    vector = select(query_expression(query, source.settings, exact=True)).where(*_scan_settings(source.settings))
-    measured = source.distance(vector.scalar_subquery()).label("distance")
+    vector = source.parameter(query)
+    measured = relaxed(source, vector).label("distance")
     # An order of its own: a subquery whose columns call set_config is not merged into the one around it.
     scan = select(*source.key, measured).where(source.column.is_not(None)).order_by(measured).subquery()
     beyond = func.count().filter(~inside(scan.c.distance)).over(order_by=scan.c.distance, rows=(None, 0))
     counted = select(*scan.c, beyond.label("beyond")).subquery()
-    keys = (counted.c[column.key] for column in scan.c)
     # No limit, though the planner cannot know it, and so expects that the scan need not run to its end.
     unlimited = select(cast(null(), BigInteger)).scalar_subquery()
-    most = cast(literal_column(str(BEYOND)), BigInteger)
-    return select(*keys).where(counted.c.beyond < most, inside(counted.c.distance)).limit(unlimited)
-
-
-def _searchable(index: VectorIndex | None) -> bool:
-    """Whether the index holds distances, and not only candidates for them."""
-    return index is not None and index.cast != "binary" and index.prefix is None
-
-
-def _scan_settings(settings: Settings) -> Iterator[ColumnElement[bool]]:
-    if isinstance(settings.index, IVFFlat):
-        wanted = {"ivfflat.probes": str(probes(settings.index)), "ivfflat.iterative_scan": "relaxed_order"}
-    else:
-        wanted = {
-            "hnsw.ef_search": str(EF_SEARCH),
-            "hnsw.iterative_scan": "relaxed_order",
-            "hnsw.max_scan_tuples": "2147483647",
-            "hnsw.scan_mem_multiplier": str(SCAN_MEMORY),
-        }
-    for name, value in wanted.items():
-        yield func.set_config(literal_column(f"'{name}'"), literal_column(f"'{value}'"), true()).is_not(None)
+    margin = cast(literal_column(str(MARGIN)), BigInteger)
+    seen = select(counted).where(counted.c.beyond < margin).limit(unlimited).cte()
+    # A graph can end early, as where hundreds of copies of one row are each other's only neighbours.
+    passed = (select(func.max(seen.c.beyond)).scalar_subquery() + literal_column("1")) == margin
+    near = [column for column in seen.c if column.key != "beyond"]
+    every = source.distance(vector, exact=True)
+    return union_all(
+        select(*near).where(inside(seen.c.distance), passed),
+        select(*source.key, every).where(source.column.is_not(None), inside(every), passed.is_not(true())),
+    )

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, insert
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, aliased
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding
-from embeddb.query.within import BEYOND, within
+from embeddb.query.scan import MARGIN
+from embeddb.query.within import within
 from tests.query.items import HASHING, ROWS, VECTORS, Half, Item, Pair, distances, plan
 
 MODELS: dict[str, tuple[type[Any], AnyEmbedding]] = {
@@ -70,7 +71,18 @@ def test_an_index_scan_stops_beyond_the_radius(session: Session) -> None:
     shown = plan(session, statement, "ANALYZE, TIMING OFF")
     scanned = re.search(r"Index Scan using ix_item_embedding_hnsw.*actual rows=(\d+)", shown)
     assert scanned is not None
-    assert 21 + BEYOND <= int(scanned[1]) <= 21 + BEYOND + 5
+    assert 21 + MARGIN <= int(scanned[1]) <= 21 + MARGIN + 5
+
+
+def test_an_index_scan_that_ends_early(session: Session) -> None:
+    copies = VECTORS[3] + 4  # far from the rest, so that a search ends among them
+    numbers = range(2 * ROWS, 2 * ROWS + 500)
+    session.execute(insert(Item), [{"id": n, "cat": 1, "title": "copy", "embedding": copies} for n in numbers])
+    expected = session.execute(within(Item.embedding, copies, distance=0.9)).all()
+    assert len(expected) > 1000
+    found = session.execute(within(Item.embedding, copies, distance=0.9, exact=False)).all()
+    assert len(found) >= 0.95 * len(expected)
+    session.rollback()
 
 
 def test_by_score_text_filter_and_limit(session: Session) -> None:
