@@ -36,6 +36,7 @@ def show(
 ) -> None:
     """Show failed rows with the step that failed and the error."""
     from rich.table import Table
+    from rich.text import Text
     from sqlalchemy import text
 
     from embeddb.catalog.install import require
@@ -55,7 +56,8 @@ def show(
     table = Table("embedding", "key", "step", "attempts", "failed at", "error", box=None)
     for row in rows:
         when = row["failed_at"].strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(row["embedding"], json.dumps(row["key"]), row["step"], str(row["attempts"]), when, row["error"])
+        cells = (row["embedding"], json.dumps(row["key"]), row["step"], str(row["attempts"]), when, row["error"])
+        table.add_row(*map(Text, cells))
     out.print(table if rows else "No failures.")
 
 

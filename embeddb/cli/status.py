@@ -44,16 +44,21 @@ def command(
 
 def _look(connection: Connection) -> Group:
     from rich.console import Group
+    from rich.markup import escape
     from sqlalchemy import text
 
     coverage = connection.execute(text("SELECT * FROM embeddb.coverage ORDER BY embedding")).mappings().all()
     workers = connection.execute(text("SELECT * FROM embeddb.workers ORDER BY id")).mappings().all()
     away = connection.scalars(text("SELECT name FROM embeddb.dropped_index ORDER BY name")).all()
-    notes = [f"{name} is dropped while rows are embedded: embeddb backfill --rebuild-index builds it." for name in away]
+    notes = [
+        f"{escape(name)} is dropped while rows are embedded: embeddb backfill --rebuild-index builds it."
+        for name in away
+    ]
     return Group(_coverage(coverage), *notes, "", _workers(workers) if workers else "No worker is running.")
 
 
 def _coverage(rows: Sequence[RowMapping]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None)
@@ -69,7 +74,8 @@ def _coverage(rows: Sequence[RowMapping]) -> Any:
         waits = f"waits: {row['wait_reason']}" if row["wait_until"] and _ahead(row["wait_until"]) else row["state"]
         counts = [f"{about}{row['rows']:,}", f"{about}{row['embedded']:,}", f"{row['pending']:,}", f"{row['failed']:,}"]
         index = {None: "none", True: "valid", False: "[red]invalid[/red]"}[row["index_valid"]]
-        table.add_row(row["embedding"], encoder, waits, *counts, _age(row["oldest_pending"]), index)
+        names = map(escape, (row["embedding"], encoder, waits))
+        table.add_row(*names, *counts, _age(row["oldest_pending"]), index)
     return table
 
 

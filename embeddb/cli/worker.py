@@ -91,7 +91,7 @@ def run_until_stopped(worker: Worker, *, once: bool) -> Totals:
 
 
 def set_up_log(log_format: LogFormat, level: str) -> None:
-    """Log to the error stream, embeddb's from ``level`` on."""
+    """Log what embeddb says, from ``level`` on, to the error stream."""
     handler = logging.StreamHandler()
     if log_format is LogFormat.json:
         from pythonjsonlogger.json import JsonFormatter
@@ -101,10 +101,12 @@ def set_up_log(log_format: LogFormat, level: str) -> None:
         )
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     if level.upper() not in logging.getLevelNamesMapping():
         raise typer.BadParameter(f"there is no log level {level!r}: DEBUG, INFO, WARNING or ERROR")
-    logging.getLogger("embeddb").setLevel(level.upper())
+    logger = logging.getLogger("embeddb")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level.upper())
 
 
 def _encoders(found: object) -> list:  # type: ignore[type-arg]

@@ -22,16 +22,25 @@ from embeddb.queue.target import QUERIES, Target
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A leased job: the keys of rows that one statement left to embed. ``attempts`` counts this claim too."""
+    """A leased job: the keys of rows that one statement left to embed.
+
+    ``attempts`` counts this claim too; ``returned``, how many of them came back with an answer.
+    """
 
     id: int
     keys: tuple[str, ...]
     attempts: int
+    returned: int
     priority: int
     enqueued_at: datetime
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", tuple(self.keys))
+
+    @property
+    def deaths(self) -> int:
+        """How many workers had it and ended without an answer."""
+        return self.attempts - 1 - self.returned
 
 
 @dataclass(frozen=True, slots=True)

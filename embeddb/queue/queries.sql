@@ -78,8 +78,8 @@ WITH ready AS MATERIALIZED (
 UPDATE embeddb.job j
    SET lease_until = clock_timestamp() + %(lease)s, worker = %(worker)s, attempts = j.attempts + 1
  WHERE j.ctid = ANY (ARRAY(SELECT spot FROM counted WHERE earlier < %(rows)s))
-RETURNING j.id, ARRAY(SELECT k::text FROM jsonb_array_elements(j.keys) AS k) AS keys, j.attempts, j.priority,
-          j.enqueued_at;
+RETURNING j.id, ARRAY(SELECT k::text FROM jsonb_array_elements(j.keys) AS k) AS keys, j.attempts, j.returned,
+          j.priority, j.enqueued_at;
 
 -- name: read
 -- The present rows of the claimed keys: the key's place, the hash of the sources, the sources in order. Keys that
@@ -163,6 +163,7 @@ WITH held AS MATERIALIZED (
 UPDATE embeddb.job j
    SET keys = r.keys::jsonb, lease_until = NULL, worker = NULL,
        attempts = j.attempts - CASE WHEN r.uncount THEN 1 ELSE 0 END,
+       returned = j.returned + CASE WHEN r.uncount THEN 0 ELSE 1 END,
        not_before = CASE WHEN r.delay > 0 THEN clock_timestamp() + r.delay * interval '1 second' ELSE j.not_before END
   FROM unnest(%(jobs)s::bigint[], %(remaining)s::text[], %(delays)s::float8[], %(uncounts)s::boolean[])
        AS r (id, keys, delay, uncount)
@@ -171,14 +172,14 @@ UPDATE embeddb.job j
 
 -- name: split
 -- Jobs of several keys become jobs of one key, so that a row that kills its worker comes to stand alone. They wait
--- for their place and keep their attempts.
+-- for their place and keep their attempts, but for this claim's.
 WITH whole AS (
     DELETE FROM embeddb.job
      WHERE id IN (SELECT id FROM embeddb.job WHERE id = ANY (%(jobs)s) AND worker = %(worker)s FOR UPDATE SKIP LOCKED)
-    RETURNING embedding, priority, attempts, not_before, enqueued_at, keys
+    RETURNING embedding, priority, attempts - 1 AS attempts, returned, not_before, enqueued_at, keys
 )
-INSERT INTO embeddb.job (embedding, priority, attempts, not_before, enqueued_at, keys)
-SELECT w.embedding, w.priority, w.attempts, w.not_before, w.enqueued_at, jsonb_build_array(k.key)
+INSERT INTO embeddb.job (embedding, priority, attempts, returned, not_before, enqueued_at, keys)
+SELECT w.embedding, w.priority, w.attempts, w.returned, w.not_before, w.enqueued_at, jsonb_build_array(k.key)
   FROM whole w, jsonb_array_elements(w.keys) AS k (key);
 
 -- name: wait

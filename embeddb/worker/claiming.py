@@ -22,8 +22,8 @@ from embeddb.worker.session import Session
 
 log = logging.getLogger("embeddb.worker")
 
-#: Jobs claimed so often are worked on one row at a time: one of them may be what killed the others' workers.
-SUSPECT: Final = 3
+#: Jobs that so many workers did not survive are worked on one row at a time, and alone: one of them may be why.
+SUSPECT: Final = 2
 #: Seconds between looks at what is registered.
 REFRESH: Final = 5.0
 #: Seconds to leave an embedding alone that cannot be worked on.
@@ -137,18 +137,18 @@ class Claims:
             raise
         keys = list(dict.fromkeys(key for job in jobs for key in job.keys))
         rows = self._session.run(read, target, keys)
-        return Batch(target, encoder, jobs, rows)
+        return Batch(target, encoder, jobs, rows, alone=any(job.deaths >= SUSPECT for job in jobs))
 
     def _isolate(self, jobs: list[Job]) -> list[Job]:
-        """Of jobs that were claimed suspiciously often only one, of one row; the others as they are."""
-        suspects = [job for job in jobs if job.attempts > SUSPECT]
+        """Of jobs that are suspected only one, of one row; the others as they are."""
+        suspects = [job for job in jobs if job.deaths >= SUSPECT]
         if not suspects:
             return jobs
         worker = self._worker()
         whole = [job.id for job in suspects if len(job.keys) > 1]
         if whole:
             self._session.run(split, worker, whole)
-        others = [job for job in jobs if job.attempts <= SUSPECT]
+        others = [job for job in jobs if job.deaths < SUSPECT]
         single = [job for job in suspects if len(job.keys) == 1]
         if others:
             self._session.run(release, worker, single)

@@ -19,6 +19,7 @@ from embeddb.errors import (
     TransientSourceError,
 )
 from embeddb.queue import Done, Failed, Gone, Job, Later, Outcome, Row, Target
+from embeddb.sources.files import FileState
 from embeddb.sources.inputs import Inputs
 from embeddb.worker.options import Options
 
@@ -27,6 +28,7 @@ PAUSE: Final = 10.0
 #: After so many rows that failed one by one, and none that did not, it is the encoder that is broken.
 HOPELESS: Final = 32
 
+DEADLY: Final = "workers ended without a word while they embedded it: it is too large for them, or kills them"
 NO_EMBEDDING: Final = "the encoder has no embedding for it: it knows nothing in these sources"
 
 
@@ -36,12 +38,16 @@ class EncoderUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Leased jobs of one embedding with the rows that are there, and the encoder to run them through."""
+    """Leased jobs of one embedding with the rows that are there, and the encoder to run them through.
+
+    ``alone``: nothing else may be under way with it, because it is suspected of ending its workers.
+    """
 
     target: Target
     encoder: Encoder
     jobs: Sequence[Job]
     rows: Sequence[Row]
+    alone: bool = False
 
     @property
     def keys(self) -> list[str]:
@@ -68,9 +74,25 @@ class _Run:
     options: Options
     attempts: dict[str, int]
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    #: Which content was read of the files of rows.
+    files: dict[str, FileState] = field(default_factory=dict)
     pause: tuple[float, str] | None = None
     failed: int = 0
     succeeded: bool = False
+
+    def run(self) -> None:
+        """Read and encode every row."""
+        inputs = Inputs.of(self.batch.target.spec, self.batch.encoder)
+        for part in inputs.parts((row, row.values) for row in self.batch.rows):
+            for row in part.blank:
+                self.outcomes[row.key] = Done(row.hash, None)
+            for row, error in part.failed:
+                self.unreadable(row, error)
+            self.encode(part.inputs)
+        if self.broken:
+            for key, outcome in self.outcomes.items():
+                if isinstance(outcome, Failed) and outcome.step == "encode":
+                    self.outcomes[key] = self.later(key) or outcome
 
     def encode(self, pairs: Pairs) -> None:
         """Encode rows with their inputs; where that fails, in parts, until each row that fails stands alone."""
@@ -107,7 +129,8 @@ class _Run:
         self.succeeded = True
         unknown = np.isnan(vectors[:, 0]).tolist()
         for (row, _), vector, nothing in zip(part, vectors, unknown, strict=True):
-            self.outcomes[row.key] = Failed(row.hash, "encode", NO_EMBEDDING) if nothing else Done(row.hash, vector)
+            done = Done(row.hash, vector, self.files.get(row.key))
+            self.outcomes[row.key] = Failed(row.hash, "encode", NO_EMBEDDING) if nothing else done
 
     def _again(self, part: Pairs, error: str) -> list[Pairs]:
         """Later, as a counted attempt; a row at its last attempt is tried without the others, then given up."""
@@ -146,17 +169,12 @@ def encode(batch: Batch, options: Options) -> Encoded:
     Raises EncoderUnavailable where the encoder itself cannot be had.
     """
     run = _Run(batch, options, {key: job.attempts for job in batch.jobs for key in job.keys})
-    inputs = Inputs.of(batch.target.spec, batch.encoder)
-    for part in inputs.parts((row, row.values) for row in batch.rows):
-        for row in part.blank:
-            run.outcomes[row.key] = Done(row.hash, None)
-        for row, error in part.failed:
-            run.unreadable(row, error)
-        run.encode(part.inputs)
-    if run.broken:
-        for key, outcome in run.outcomes.items():
-            if isinstance(outcome, Failed) and outcome.step == "encode":
-                run.outcomes[key] = run.later(key) or outcome
+    deaths = max((job.deaths for job in batch.jobs), default=0)
+    if batch.alone and deaths >= options.max_attempts:
+        for row in batch.rows:
+            run.outcomes[row.key] = Failed(row.hash, "encode", f"{deaths} {DEADLY}")
+    else:
+        run.run()
     present = {row.key for row in batch.rows}
     for key in batch.keys:
         run.outcomes.setdefault(key, Later() if key in present else Gone())

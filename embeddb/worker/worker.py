@@ -75,6 +75,8 @@ class Worker:
         if self._stop.is_set():
             self._cut.set()  # the second time: give back what is not encoded yet, at once
         self._stop.set()
+        with self._settled:
+            self._settled.notify_all()
 
     def run(self, *, once: bool = False) -> Totals:
         """Work. ``once``: return when nothing is queued any more, after waiting for what is to be retried.
@@ -106,14 +108,23 @@ class Worker:
             batch = self._next()
             if batch is None:
                 self._slots.release()
-                if once and self._idle() and self._nothing_left():
+                if once and not self._in_flight and self._nothing_left():
                     return
-                self._stop.wait(self.options.poll)
+                self._pause()
                 continue
             self._pulse.hold(batch.jobs)
+            while batch.alone and self._in_flight and not self._stop.is_set():
+                self._pause()
             with self._settled:
                 self._in_flight += 1
             encoding.submit(self._encode, batch, writing)
+            while batch.alone and self._in_flight and not self._stop.is_set():
+                self._pause()
+
+    def _pause(self) -> None:
+        """Until a batch is settled, but no longer than the time between two looks."""
+        with self._settled:
+            self._settled.wait(self.options.poll)
 
     def _next(self) -> Batch | None:
         try:
@@ -122,17 +133,12 @@ class Worker:
             self._slots.release()
             raise
 
-    def _idle(self) -> bool:
-        with self._settled:
-            return self._in_flight == 0
-
     def _nothing_left(self) -> bool:
         waiting = self._claims.waiting()
         if waiting is None:
             return True
         for error in self._claims.errors:
             raise error
-        self._stop.wait(min(waiting, self.options.poll))
         return False
 
     def _encode(self, batch: Batch, writing: ThreadPoolExecutor) -> None:
