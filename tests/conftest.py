@@ -22,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a process of pyte
 TEMPLATE = "embeddb_template"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is converted for the tests is not left in the user's cache, nor found there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDDB_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @contextmanager
 def _server(version: int) -> Iterator[LocalPostgres]:
     with LocalPostgres(version=version) as server:
