@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from sqlalchemy import ColumnElement, Float, Integer, Text, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, Float, Integer, Text, cast, column, func, literal_column, select, table
 
 from embeddb.errors import QueryError
 from embeddb.orm.settings import Settings
@@ -33,6 +33,15 @@ UNFITTED: Final[dict[float | None, tuple[int, int, int, int]]] = {
     0.999: (400, 10, 12, 100),
 }
 LEVELS: Final = tuple(level for level in UNFITTED if level is not None)
+
+_DESCRIPTION: Final = table(
+    "pg_description",
+    column("objoid"),
+    column("classoid"),
+    column("objsubid"),
+    column("description", Text),
+    schema="pg_catalog",
+)
 
 
 def level_of(recall: float | None) -> float | None:
@@ -63,15 +72,18 @@ def effort(
     usual = _unfitted(settings, settings.index, level, wanted)
     if index is None:
         return usual
-    comment = func.obj_description(func.to_regclass(index), literal_column("'pg_class'")).table_valued(name="comment")
-    said = literal_column("comment.comment", Text)
+    said = _DESCRIPTION.c.description
     words = "default" if level is None else f"{level:g}"
     found = func.substring(said, literal_column(f"'^embeddb recall@.* {words}=([0-9]+)'"))
     rows = func.substring(said, literal_column("'^embeddb recall@([0-9]+)'"))
     # What was fitted for 10 rows is taken ten times for 100: more than is needed, as the curve flattens.
-    times = func.greatest(literal_column("1"), wanted / cast(rows, Float))
-    fitted = select(cast(func.ceil(cast(found, Float) * times), Integer)).select_from(comment).scalar_subquery()
-    return func.coalesce(fitted, usual)
+    times = func.greatest(literal_column("1"), wanted.op("/", precedence=8)(cast(rows, Float)))
+    fitted = select(cast(func.ceil(cast(found, Float) * times), Integer)).where(
+        _DESCRIPTION.c.objoid == func.to_regclass(index),
+        _DESCRIPTION.c.classoid == literal_column("'pg_catalog.pg_class'::pg_catalog.regclass"),
+        _DESCRIPTION.c.objsubid == literal_column("0"),
+    )
+    return func.coalesce(fitted.scalar_subquery(), usual)
 
 
 def _unfitted(

@@ -146,16 +146,16 @@ class QueryHalfvec(_Query, HALFVEC):
 class Narrowing(ColumnElement[bool]):
     """A condition that lets only candidates through, chosen by an index: what is left to order is ordered exactly."""
 
-    def narrows(self, statement: Select[Any]) -> bool:
+    def narrows(self, statement: Select[Any], compiler: SQLCompiler) -> bool:
         """Whether it does so in this statement."""
         raise NotImplementedError
 
 
-def narrowed(statement: Any) -> bool:
+def narrowed(statement: Any, compiler: SQLCompiler) -> bool:
     """Whether one of a statement's conditions leaves only candidates of it."""
     if not isinstance(statement, Select):
         return False
-    return any(isinstance(part, Narrowing) and part.narrows(statement) for part in statement._where_criteria)
+    return any(isinstance(part, Narrowing) and part.narrows(statement, compiler) for part in statement._where_criteria)
 
 
 class SearchVector(ColumnElement[Any]):
@@ -180,7 +180,8 @@ class SearchVector(ColumnElement[Any]):
 
     def effort(self, settings: Settings, wanted: ColumnElement[int], compiler: SQLCompiler) -> ColumnElement[int]:
         """What the index must be asked for, to yield ``wanted`` rows."""
-        return effort(settings, self.index and name_literal(self.index, compiler), self.recall, wanted)
+        index = None if self.index is None else name_literal(self.index, compiler)
+        return effort(settings, index, self.recall, wanted)
 
 
 def name_literal(name: str, compiler: SQLCompiler) -> ColumnElement[str]:
@@ -194,18 +195,18 @@ def _compile(element: SearchVector, compiler: SQLCompiler, **options: Any) -> st
     settings = settings_of(vector.type)
     statement = compiler.stack[-1].get("selectable") if compiler.stack else None
     in_columns = bool(options.get("within_columns_clause"))
-    if settings is not None and isinstance(statement, Select) and _orders_by_search(statement, in_columns):
+    if settings is not None and isinstance(statement, Select) and _orders_by_search(statement, in_columns, compiler):
         conditions = scan_settings(settings, element.effort(settings, wanted(statement), compiler))
         vector = select(vector).where(*conditions).scalar_subquery()
     return compiler.process(vector, **options)
 
 
-def _orders_by_search(statement: Select[Any], in_columns: bool) -> bool:
+def _orders_by_search(statement: Select[Any], in_columns: bool, compiler: SQLCompiler) -> bool:
     """Whether an index could serve the statement: its first rows are taken, in the order of a distance.
 
     Among the columns, the distance matters only if ORDER BY names its label instead of repeating it.
     """
-    if (statement._limit_clause is None and statement._fetch_clause is None) or narrowed(statement):
+    if (statement._limit_clause is None and statement._fetch_clause is None) or narrowed(statement, compiler):
         return False
     parts = [part for clause in statement._order_by_clauses for part in iterate(clause)]
     if in_columns and not any(isinstance(part, Label) for part in parts):
@@ -217,7 +218,7 @@ def wanted(statement: Select[Any]) -> ColumnElement[int]:
     """How many rows the index must yield, as SQL over the statement's own parameters."""
     limit = statement._limit_clause if statement._limit_clause is not None else statement._fetch_clause
     offset = statement._offset_clause
-    return limit if offset is None else limit + offset  # type: ignore[return-value,operator]
+    return limit if offset is None else limit + offset  # type: ignore[return-value]
 
 
 def scan_settings(

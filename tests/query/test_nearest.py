@@ -179,13 +179,21 @@ def test_exact(session: Session, vectors: Any) -> None:
 
 
 def test_sql() -> None:
-    sql = str(nearest(Item.embedding, "text").where(Item.cat == 1).limit(5).offset(2).compile(dialect=DIALECT))
+    sql = str(nearest(Item.embedding, "text").limit(5).offset(2).compile(dialect=DIALECT))
     assert " ".join(sql.split()) == (
         "SELECT cosine_vector_hnsw.id, cosine_vector_hnsw.cat, cosine_vector_hnsw.title FROM cosine_vector_hnsw "
-        "WHERE cosine_vector_hnsw.embedding IS NOT NULL AND cosine_vector_hnsw.cat = %(cat_1)s::INTEGER "
+        "WHERE cosine_vector_hnsw.embedding IS NOT NULL "
         "ORDER BY cosine_vector_hnsw.embedding <=> (SELECT %(query_1)s::vector AS anon_1 "
-        "WHERE set_config('hnsw.ef_search', "
-        "CAST(least(1000, greatest(64, 2 * (%(param_1)s::INTEGER + %(param_2)s::INTEGER))) AS TEXT), "
+        "WHERE set_config('hnsw.ef_search', CAST(least(1000, coalesce("
+        "(SELECT CAST(ceil(CAST(SUBSTRING(pg_catalog.pg_description.description "
+        "FROM '^embeddb recall@.* default=([0-9]+)') AS FLOAT) * "
+        "greatest(1, (%(param_1)s::INTEGER + %(param_2)s::INTEGER) / "
+        "CAST(SUBSTRING(pg_catalog.pg_description.description FROM '^embeddb recall@([0-9]+)') AS FLOAT))) AS INTEGER) "
+        "AS ceil_1 FROM pg_catalog.pg_description "
+        "WHERE pg_catalog.pg_description.objoid = to_regclass('\"ix_cosine_vector_hnsw_embedding_hnsw\"') "
+        "AND pg_catalog.pg_description.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+        "AND pg_catalog.pg_description.objsubid = 0), "
+        "greatest(64, 2 * (%(param_1)s::INTEGER + %(param_2)s::INTEGER)))) AS TEXT), "
         "true) IS NOT NULL AND set_config('hnsw.iterative_scan', 'strict_order', true) IS NOT NULL "
         "AND set_config('hnsw.max_scan_tuples', '2147483647', true) IS NOT NULL) "
         "LIMIT %(param_1)s::INTEGER OFFSET %(param_2)s::INTEGER"
