@@ -16,7 +16,7 @@ import numpy as np
 from embeddb.encoders import factory, layer_output, weights
 from embeddb.encoders.layer_output import Lengths, ModulePooling
 from embeddb.encoders.memo import Memo
-from embeddb.encoders.pictures import as_array, is_picture, pictures
+from embeddb.encoders.pictures import as_array, decodes, is_picture, pictures
 from embeddb.encoders.pretrained import best_device
 from embeddb.encoders.protocol import Modality, Vectors
 from embeddb.encoders.settings import Settings
@@ -143,6 +143,8 @@ class Module(Settings):
     def _tensor(self, value: Any, position: int) -> Tensor:
         import torch
 
+        if decodes(value):
+            value = pictures([value], first=position)[0]
         if self.preprocess is None:
             value = as_array(pictures([value])[0]) if is_picture(value) else value
         else:

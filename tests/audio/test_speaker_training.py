@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import psycopg
 import pytest
 import soundfile
-from sqlalchemy import URL
+from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from embeddb import Files, Vector, embedding_column, nearest, register
 from embeddb.encoders.speaker import DeepSpeaker
 from embeddb.errors import EncoderError, SourceError
 from embeddb.sources.recordings import recordings
 from embeddb.train.speaker import SMALL, SpeakerRecipe, train_speaker
-from embeddb.vectors import to_text
 from embeddb.waveform import Waveform
+from embeddb.worker import drain
 from tests.audio import controls, espeak_voices, spoken_digits, voice_commands
 from tests.audio.tiny_speaker import TINY, sounds
 
@@ -84,25 +85,40 @@ def test_trained_further_on_three_people_it_verifies_the_fourth(
     assert eer < filterbanks, (eer, filterbanks)
 
 
-def test_commands_of_unseen_voices_are_known_by_five_neighbours_in_sql(url18: URL, tmp_path: Path) -> None:
+def test_commands_of_unseen_voices_are_known_by_five_neighbours_in_sql(engine18: Engine, tmp_path: Path) -> None:
+    """Recordings as files, queued by their paths and embedded by a worker; asked for by sounds of other voices."""
     heard, unheard = espeak_voices.split(24)
     train = voice_commands.spoken(heard, 2, seed=3)
     test = voice_commands.spoken(unheard, 1, seed=4)
-    encoder = train_speaker(train, tmp_path, replace(voice_commands.RECIPE, batch=48))
+    encoder = train_speaker(train, tmp_path / "model", replace(voice_commands.RECIPE, batch=48))
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Command(Base):
+        __tablename__ = "commands"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        word: Mapped[str]
+        path: Mapped[str]
+        voice: Mapped[Vector | None] = embedding_column("path", encoder=encoder, files=Files(tmp_path))
+
     words = [word for _, word in train[::3]]
     rows = controls.noisy([sound for sound, _ in train[::3]], seed=9)
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    with Session(engine18) as session, session.begin():
+        for number, (sound, word) in enumerate(zip(rows, words, strict=True)):
+            soundfile.write(tmp_path / f"{number}.flac", np.clip(sound.samples, -1, 1), sound.rate)
+            session.add(Command(word=word, path=f"{number}.flac"))
+    assert drain(engine18).embedded == len(rows)
+
     queries = controls.noisy([sound for sound, _ in test], seed=7)
-    dsn = url18.set(drivername="postgresql").render_as_string(hide_password=False)
     said = [word for _, word in test]
-    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE commands (word text, voice vector({encoder.dim}))")
-        with cursor.copy("COPY commands FROM STDIN") as copy:
-            for word, vector in zip(words, encoder.encode_documents(rows), strict=True):
-                copy.write_row((word, to_text(vector)))
-        known = []
-        for vector in encoder.encode_queries(queries):
-            cursor.execute("SELECT word FROM commands ORDER BY voice <=> %s::vector LIMIT 5", [to_text(vector)])
-            known.append(Counter(word for (word,) in cursor).most_common(1)[0][0])
+    known = []
+    with Session(engine18) as session:
+        for query in queries:
+            near = nearest(Command.voice, query, exact=True).limit(5).with_only_columns(Command.word)
+            known.append(Counter(session.scalars(near)).most_common(1)[0][0])
     accuracy = np.mean([word == true for word, true in zip(known, said, strict=True)])
     plain = voice_commands.nearest_five(controls.statistics(queries), controls.statistics(rows), words)
     control = np.mean([word == true for word, true in zip(plain, said, strict=True)])

@@ -48,6 +48,11 @@ def grey(value: Any) -> Any:
     return np.asarray(value, np.float32)[None]
 
 
+def grey_picture(image: Any) -> Any:
+    """(1, height, width) within 0 and 1 of a PIL image."""
+    return grey(np.asarray(image.convert("L"), np.float32) / 255)
+
+
 class Reader(nn.Module):  # type: ignore[misc, name-defined]  # torch is not imported where it is not installed
     """A recurrent network that packs by the lengths that it is told, as tutorials do."""
 

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from embeddb import Files, Image, Vector, embedding_column, nearest, register
 from embeddb.encoders import embed_documents, embed_query, from_config
 from embeddb.encoders.clip import CLIP
 from embeddb.encoders.vision import Vision
 from embeddb.errors import EncoderError
-from embeddb.sources.images import Image
+from embeddb.metrics import MetricName
+from embeddb.worker import drain
 
 torch = pytest.importorskip("torch", reason="needs the extra embeddb[image]")
 transformers = pytest.importorskip("transformers", reason="needs the extra embeddb[image]")
@@ -57,6 +61,41 @@ def test_text_finds_images_it_never_saw_and_images_find_text(clips: dict[str, Pa
     assert to_image >= 0.6, to_image
     assert to_text >= 0.6, to_text
     assert max(_recall(CLIP(str(clips["untrained"])))) <= 0.2
+
+
+@pytest.mark.parametrize("metric", ["cosine", "inner_product"])
+def test_text_finds_files_through_the_database(
+    clips: dict[str, Path], engine18: Engine, tmp_path: Path, metric: MetricName
+) -> None:
+    """Declared on a model, queued by their paths, embedded by a worker, searched in the same space by words."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Photo(Base):
+        __tablename__ = "photos"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        path: Mapped[str]
+        shows: Mapped[str]
+        embedding: Mapped[Vector | None] = embedding_column(
+            "path", encoder=CLIP(str(clips["trained"])), files=Files(tmp_path), metric=metric
+        )
+
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    captions = [shapes.caption(one) for one in shapes.unseen()]
+    with Session(engine18) as session, session.begin():
+        for seed in range(100, 103):
+            for number, (image, caption) in enumerate(zip(_drawn(seed), captions, strict=True)):
+                name = f"{seed}-{number}.png"
+                image.save(tmp_path / name)
+                session.add(Photo(path=name, shows=caption))
+    assert drain(engine18).embedded == 60
+    with Session(engine18) as session:
+        first = [session.scalars(nearest(Photo.embedding, caption).limit(1)).one().shows for caption in captions]
+        alike = nearest(Photo.embedding, Image("100-0.png", files=Files(tmp_path))).limit(1)
+        assert session.scalars(alike).one().path == "100-0.png"
+    assert np.mean([shown == caption for shown, caption in zip(first, captions, strict=True)]) >= 0.6
 
 
 def test_rows_of_text_are_found_by_images_in_the_same_space(clips: dict[str, Path]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, case, func, insert, select, true
+from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, case, func, insert, select, true
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from embeddb import Image, Vector, embedding_column, nearest, register
 from embeddb.encoders import embed_documents, from_config
 from embeddb.encoders.module import Module
 from embeddb.errors import EncoderError
 from embeddb.orm.types import VECTOR
+from embeddb.worker import drain
 from tests.encoders import modules
 
 torch = pytest.importorskip("torch", reason="needs the extra embeddb[text]")
@@ -326,3 +330,49 @@ def test_a_middle_layer_tells_classes_apart_that_it_never_saw(digits: Any, engin
     assert found["middle"] >= 0.75, found
     assert found["pixels"] <= 0.55, found
     assert found["untrained"] < found["middle"] - 0.05, found
+
+
+def test_pictures_of_classes_that_it_never_saw_are_found_through_the_database(
+    digits: Any, engine18: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Declared on a model, queued as PNG files in a column, embedded by a worker that has only the configuration."""
+    safetensors = pytest.importorskip("safetensors.torch", reason="needs the extra embeddb[text]")
+    pillow = pytest.importorskip("PIL.Image", reason="needs the extra embeddb[image]")
+    network, images, labels = digits
+    safetensors.save_model(network, str(tmp_path / "network.safetensors"))
+    encoder = Module(
+        f"{HERE}:convolutions",
+        weights=str(tmp_path / "network.safetensors"),
+        layer="embedding",
+        preprocess=f"{HERE}:grey_picture",
+    )
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Digit(Base):
+        __tablename__ = "digits"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        label: Mapped[int]
+        picture: Mapped[bytes] = mapped_column(LargeBinary)
+        embedding: Mapped[Vector | None] = embedding_column("picture", encoder=encoder)
+
+    def png(image: NDArray[np.float32]) -> bytes:
+        out = io.BytesIO()
+        pillow.fromarray((image * 255).astype(np.uint8)).save(out, "PNG")
+        return out.getvalue()
+
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    with Session(engine18) as session, session.begin():
+        rows = zip(images, labels.tolist(), strict=True)
+        session.execute(insert(Digit), [{"picture": png(image), "label": label} for image, label in rows])
+    monkeypatch.setenv("EMBEDDB_ALLOW_FACTORIES", HERE)
+    assert drain(engine18).embedded == len(images)
+    hits = []
+    with Session(engine18) as session:
+        for digit in session.scalars(select(Digit).where(Digit.id % 9 == 0)):
+            others = nearest(Digit.embedding, Image(digit.picture)).where(Digit.id != digit.id).limit(10)
+            hits += [other.label == digit.label for other in session.scalars(others)]
+    assert len(hits) == 10 * (len(images) // 9)
+    assert np.mean(hits) >= 0.75

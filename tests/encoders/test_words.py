@@ -44,11 +44,6 @@ WORDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EMBEDDB_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def _some(words: list[str] = WORDS, dim: int = 5, **others: Any) -> Words:
     vectors = np.random.default_rng(0).standard_normal((len(words), dim)).astype(np.float32)
     return Words(words, vectors, **others)
