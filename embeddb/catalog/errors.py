@@ -17,6 +17,7 @@ from embeddb.errors import (
     EmbeddbError,
     EncoderError,
     PgvectorMissing,
+    QueryError,
 )
 
 _OWN: Final[dict[str, type[EmbeddbError]]] = {
@@ -24,6 +25,7 @@ _OWN: Final[dict[str, type[EmbeddbError]]] = {
     "EB002": CatalogError,
     "EB003": PgvectorMissing,
     "EB004": EncoderError,
+    "EB005": QueryError,
 }
 #: A catalog that is not there, or too old to have the function.
 _ABSENT: Final[dict[str, type[EmbeddbError]]] = {

@@ -19,7 +19,7 @@ MIN_PGVECTOR: Final = (0, 8)
 _PREAMBLE: Final = ("SET LOCAL check_function_bodies = off", "SET LOCAL client_min_messages = warning")
 # Trigger functions need no right to run; everything else is granted to roles by name.
 _CLOSE: Final = (
-    "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA embeddb FROM PUBLIC",
+    "REVOKE ALL ON ALL ROUTINES IN SCHEMA embeddb FROM PUBLIC",
     "SELECT embeddb.refresh(e.id) FROM embeddb.embedding e JOIN pg_catalog.pg_class c ON c.oid = e.relation",
 )
 
@@ -58,8 +58,10 @@ def install(connection: Connection) -> Status:
 
 
 def uninstall(connection: Connection) -> None:
-    """Remove the catalog with all it knows, and every trigger. Tables, their columns and their vectors stay."""
+    """Remove the catalog with all it knows, every trigger and function. Tables, columns and vectors stay."""
     _run(connection, "SET LOCAL client_min_messages = warning")
+    if connection.scalar(text("SELECT to_regprocedure('embeddb.drop_functions(integer, oid[])')")) is not None:
+        _run(connection, "SELECT embeddb.drop_functions(e.id) FROM embeddb.embedding e")
     _run(connection, "DROP SCHEMA IF EXISTS embeddb CASCADE")
 
 

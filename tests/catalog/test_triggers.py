@@ -14,6 +14,12 @@ from tests.catalog.application import ARTICLES, Database, connect, queued, regis
 V1, V2 = "'[1,0,0]'", "'[0,1,0]'"
 
 
+def trigger_problems(db: Database) -> list[str]:
+    """Without those of the functions for searching, which follow renames only when refreshed."""
+    problems = db.execute("SELECT embeddb.problems(id) FROM embeddb.embedding")
+    return [problem for (problem,) in problems if not problem.startswith("the function")]
+
+
 def test_insert_queues_rows_whose_vector_is_missing(articles: Database) -> None:
     articles.execute("INSERT INTO articles (id, title) VALUES (1, 'a'), (2, 'b')")
     articles.execute("INSERT INTO articles (id, title, embedding) VALUES (3, 'c', '[1,2,3]')")
@@ -213,7 +219,7 @@ def test_renames_are_followed_at_once(articles: Database) -> None:
     view = 'SELECT schema, "table", "column", keys, sources FROM embeddb.embeddings'
     expected = [("moved", "posts", "vec", ["key"], ["headline", "body"])]
     assert articles.execute(view).fetchall() == expected
-    assert articles.execute("SELECT embeddb.problems(id) FROM embeddb.embedding").fetchall() == []
+    assert trigger_problems(articles) == []
     take(articles)
     # Written anew, the functions are fast again, and the same.
     assert articles.execute("SELECT embeddb.refresh(id) FROM embeddb.embedding").fetchall() == [(True,)]
@@ -345,7 +351,7 @@ def test_partitions_written_through_the_parent_and_directly(db: Database) -> Non
     db.execute("UPDATE t SET body = 'z' WHERE number = 1")
     db.execute("DELETE FROM t WHERE part = 1; DELETE FROM t2")
     assert take(db) == [[3, 1]]
-    assert db.execute("SELECT embeddb.problems(id) FROM embeddb.embedding").fetchall() == []
+    assert trigger_problems(db) == []
 
 
 @pytest.mark.parametrize("changes", [{}, {"on_update": "clear"}])

@@ -17,7 +17,15 @@ BEGIN
     EXECUTE format('GRANT UPDATE (wait_until, wait_reason, fingerprint) ON embeddb.encoder TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.key_sql(name[], text), embeddb.match_sql(regclass, name[], text, text),'
                    ' embeddb.blank_sql(regclass, name[], text), embeddb.backfill(text, boolean), embeddb.sweep(integer),'
-                   ' embeddb.problems(integer) TO %I', role);
+                   ' embeddb.problems(integer), embeddb.embeds_documents(integer), embeddb.embed_document(integer, text),'
+                   ' embeddb.drain_target(text), embeddb.drain_claim(integer, integer, integer),'
+                   ' embeddb.drain_encode(integer, jsonb[]), embeddb.sources_sql(regclass, name[], text),'
+                   ' embeddb.compose(text[], text[], text), embeddb.is_blank(text), embeddb.absent_keys(integer, jsonb[]),'
+                   ' embeddb.drain_write(integer, jsonb[], bigint[], @extschema:vector@.vector[], text[]),'
+                   ' embeddb.drain_fail(integer, bigint[], jsonb[], bigint[], text[], text[]),'
+                   ' embeddb.drain_settle(integer, integer, bigint[], jsonb[], bigint[], @extschema:vector@.vector[], text[],'
+                   ' text[]) TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON PROCEDURE embeddb.drain(integer, text, bigint, bigint) TO %I', role);
     FOR e IN SELECT v.* FROM embeddb.embeddings v LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', e.schema, role);
         -- The worker finds the rows that it has locked by their place.
@@ -36,5 +44,19 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.columns(integer), embeddb.name(integer), embeddb.find(text),'
                    ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer),'
                    ' embeddb.embed(text, text, text)'
+                   ' TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.search(text, text, integer, jsonb),'
+                   ' embeddb.neighbors(text, jsonb, integer, jsonb), embeddb.duplicates(text, float8, integer),'
+                   ' embeddb.classify(text, text, text, integer), embeddb.classify(text, text, jsonb, integer),'
+                   ' embeddb.cluster(text, integer, integer, integer, bigint)'
+                   ' TO %I', role);
+    -- What those compose their statements with, and compute by.
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.described(text), embeddb.duplicates_sql(text),'
+                   ' embeddb.search_sql(integer, name[], text, text, text), embeddb.vector_of_sql(integer, text),'
+                   ' embeddb.votes_sql(integer, name, text, text, text), embeddb.filter_sql(regclass, jsonb, text),'
+                   ' embeddb.column_of(regclass, text), embeddb.match_sql(regclass, name[], text, text),'
+                   ' embeddb.key_sql(name[], text),'
+                   ' embeddb.first_centres(@extschema:vector@.vector[], integer, bigint),'
+                   ' embeddb.nearest_centres(@extschema:vector@.vector[], @extschema:vector@.vector[])'
                    ' TO %I', role);
 END $$;

@@ -335,17 +335,21 @@ BEGIN
     END LOOP;
 END $$;
 
--- Makes the triggers of an embedding as they should be now. Where they are so already it does nothing and takes no
--- lock. Returns whether anything was made.
+-- Makes the triggers of an embedding as they should be now, and its functions for searching. Where they are so already it
+-- does nothing and takes no lock. Returns whether anything was made.
 CREATE OR REPLACE FUNCTION embeddb.refresh(embedding integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted text[] := ARRAY(SELECT embeddb.trigger_ddl(embedding));
+    functions boolean := EXISTS (SELECT embeddb.missing_functions(embedding));
     statement text;
 BEGIN
+    IF functions THEN
+        PERFORM embeddb.make_functions(embedding);
+    END IF;
     IF md5(wanted::text) = (SELECT e.built FROM embeddb.embedding e WHERE e.id = refresh.embedding)
        AND NOT EXISTS (SELECT embeddb.problems(embedding)) THEN
-        RETURN false;
+        RETURN functions;
     END IF;
     PERFORM embeddb.disarm(embedding);
     FOREACH statement IN ARRAY wanted LOOP
@@ -384,5 +388,8 @@ BEGIN
                   'call embeddb.refresh', m)
       FROM embeddb.meddlers(target) AS m
      WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND cardinality(t.tgattr::int2[]) > 0
-                      AND t.tgfoid = to_regprocedure(format('embeddb.on_change_%s()', embedding)));
+                      AND t.tgfoid = to_regprocedure(format('embeddb.on_change_%s()', embedding)))
+    UNION ALL
+    SELECT format('the function %s is missing, or is not as it should be: call embeddb.refresh', m)
+      FROM embeddb.missing_functions(embedding) AS m;
 END $$;

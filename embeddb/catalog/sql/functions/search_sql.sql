@@ -1,0 +1,149 @@
+-- The pieces that searches in SQL are composed of. What search_sql composes runs under the caller's search_path, so that
+-- Postgres can inline the functions around it: every name in it is qualified.
+
+-- The columns of a primary key in order, with their types and the operator by which its index tells them equal.
+CREATE OR REPLACE FUNCTION embeddb.key_columns(relation regclass, keys name[])
+RETURNS TABLE (place integer, name name, type text, equal text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT k.place::integer, k.name, format_type(a.atttypid, NULL), format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+      FROM unnest(keys) WITH ORDINALITY AS k (name, place)
+      JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
+      JOIN pg_index i ON i.indrelid = relation AND i.indisprimary
+     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[]) AS c (number, class)
+      JOIN pg_opclass p ON p.oid = c.class
+      JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amopmethod = p.opcmethod AND m.amopstrategy = 3
+                    AND m.amoplefttype = p.opcintype AND m.amoprighttype = p.opcintype
+      JOIN pg_operator o ON o.oid = m.amopopr
+      JOIN pg_namespace n ON n.oid = o.oprnamespace
+     WHERE c.number = a.attnum
+     ORDER BY k.place
+$$;
+
+-- The condition that row `alias` has the key whose columns' values are the expressions `parts`.
+CREATE OR REPLACE FUNCTION embeddb.key_is_sql(relation regclass, keys name[], alias text, parts text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('%s.%I %s %s', alias, k.name, k.equal, parts[k.place]), ' AND ' ORDER BY k.place)
+      FROM embeddb.key_columns(relation, keys) AS k
+$$;
+
+-- The settings of a scan that is to yield `wanted` rows, as conditions that are true. The same as those that searches in
+-- Python bring along.
+CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(index jsonb, wanted text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('pg_catalog.set_config(%L, %s, true) IS NOT NULL', s.name, s.value), ' AND ')
+      FROM (VALUES
+            ('hnsw', 'hnsw.ef_search',
+             format('LEAST(1000, GREATEST(64, 2 OPERATOR(pg_catalog.*) %s))::pg_catalog.text', wanted)),
+            ('hnsw', 'hnsw.iterative_scan', '''strict_order'''),
+            ('hnsw', 'hnsw.max_scan_tuples', '''2147483647'''),
+            ('ivfflat', 'ivfflat.probes',
+             quote_literal(least((index ->> 'lists')::integer, ceil(3 * sqrt((index ->> 'lists')::float8)))::text)),
+            ('ivfflat', 'ivfflat.iterative_scan', '''relaxed_order''')
+           ) AS s (method, name, value)
+     WHERE s.method = index ->> 'method'
+$$;
+
+-- What an embedding's index holds of the vector `vector`: itself, its copy in half precision, its first dimensions, its
+-- signs. As embeddb.orm.index_expression has it, for an expression index serves the same expression alone.
+CREATE OR REPLACE FUNCTION embeddb.indexed_sql(spec jsonb, vector text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    index CONSTANT jsonb := nullif(spec -> 'index', 'null');
+    place CONSTANT text := quote_ident(embeddb.pgvector_schema());
+    kind CONSTANT text := CASE WHEN 'halfvec' IN (index ->> 'cast', spec ->> 'storage') THEN 'halfvec' ELSE 'vector' END;
+    result text := vector;
+BEGIN
+    IF index ->> 'prefix' IS NOT NULL THEN
+        result := format('%1$s.subvector(%2$s, 1, %3$s)::%1$s.%4$s(%3$s)', place, result, index ->> 'prefix', kind);
+    ELSIF index ->> 'cast' = 'halfvec' THEN
+        result := format('%s::%s.halfvec(%s)', result, place, spec ->> 'dim');
+    END IF;
+    IF index ->> 'cast' = 'binary' THEN
+        result := format('%s.binary_quantize(%s)::pg_catalog.bit(%s)', place, result,
+                         coalesce(index ->> 'prefix', spec ->> 'dim'));
+    END IF;
+    RETURN result;
+END $$;
+
+-- Does the index hold less than the column? Then it yields candidates only, which the column ranks.
+CREATE OR REPLACE FUNCTION embeddb.is_coarse(spec jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(spec -> 'index' ->> 'prefix' IS NOT NULL OR spec -> 'index' ->> 'cast' = 'binary', false)
+$$;
+
+-- The distance of two vector expressions by an embedding's metric, as its index has it where that is fine enough.
+CREATE OR REPLACE FUNCTION embeddb.distance_sql(spec jsonb, one text, other text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('%s OPERATOR(%I.%s) %s', CASE WHEN embeddb.is_coarse(spec) THEN one ELSE embeddb.indexed_sql(spec, one) END,
+                  embeddb.pgvector_schema(),
+                  CASE spec ->> 'metric' WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>' END,
+                  CASE WHEN embeddb.is_coarse(spec) THEN other ELSE embeddb.indexed_sql(spec, other) END)
+$$;
+
+-- What an index orders by that only yields candidates.
+CREATE OR REPLACE FUNCTION embeddb.coarse_distance_sql(spec jsonb, one text, other text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format('%s OPERATOR(%I.%s) %s', embeddb.indexed_sql(spec, one), embeddb.pgvector_schema(),
+                  CASE WHEN spec -> 'index' ->> 'cast' = 'binary' THEN '<~>' WHEN spec ->> 'metric' = 'cosine' THEN '<=>'
+                       WHEN spec ->> 'metric' = 'l2' THEN '<->' ELSE '<#>' END,
+                  embeddb.indexed_sql(spec, other))
+$$;
+
+-- The metric's own figure of the distance `distance`: larger is nearer.
+CREATE OR REPLACE FUNCTION embeddb.score_sql(spec jsonb, distance text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT format(CASE spec ->> 'metric' WHEN 'cosine' THEN '1 OPERATOR(pg_catalog.-) %s'
+                                         WHEN 'l2' THEN '1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.+) %s)'
+                                         WHEN 'inner_product' THEN 'OPERATOR(pg_catalog.-) %s' END, distance)
+$$;
+
+-- The rows of `target` (as t) that are nearest to the vector expression `vector`, at most `k`: `columns` and `distance`.
+CREATE OR REPLACE FUNCTION embeddb.nearest_sql(
+    spec jsonb, target text, held text, columns text, vector text, k text, condition text
+) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN embeddb.is_coarse(spec) THEN
+        format('SELECT x.*, %s AS distance FROM (SELECT %s, %s AS held FROM %s AS t WHERE %s ORDER BY %s LIMIT %s) AS x'
+               ' ORDER BY distance LIMIT %s', embeddb.distance_sql(spec, 'x.held', vector), columns, held, target, condition,
+               embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(spec, k), k)
+    ELSE
+        format('SELECT %s, %s AS distance FROM %s AS t WHERE %s ORDER BY distance LIMIT %s',
+               columns, embeddb.distance_sql(spec, held, vector), target, condition, k)
+    END
+$$;
+
+-- How many rows the index has to yield for `k`.
+CREATE OR REPLACE FUNCTION embeddb.candidates_sql(spec jsonb, k text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN embeddb.is_coarse(spec) THEN format('GREATEST(100, 10 OPERATOR(pg_catalog.*) %s)', k) ELSE k END
+$$;
+
+-- A statement that yields the rows nearest to the vector expression `vector`, at most `k` of them, the nearest first:
+-- columns c1, c2, … of `carried`, then distance and score. `condition` is a filter about row t. No row where the vector is
+-- NULL. The vector is computed once, and with it the settings of the scan are made, to the end of the transaction.
+CREATE OR REPLACE FUNCTION embeddb.search_sql(
+    embedding integer, carried name[], vector text, k text, condition text DEFAULT NULL
+) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    target text;
+    spec jsonb;
+    held text := format('t.%I', (embeddb.columns(embedding)).vector);
+    columns text;
+BEGIN
+    SELECT format('%I.%I', n.nspname, r.relname), e.spec INTO STRICT target, spec
+      FROM embeddb.embedding e JOIN pg_class r ON r.oid = e.relation JOIN pg_namespace n ON n.oid = r.relnamespace
+     WHERE e.id = search_sql.embedding;
+    SELECT string_agg(format('t.%I AS c%s', u.name, u.place), ', ' ORDER BY u.place) INTO columns
+      FROM unnest(carried) WITH ORDINALITY AS u (name, place);
+    RETURN format(
+        'WITH q AS MATERIALIZED (SELECT (%s)::%I.%s(%s) AS v%s)'
+        ' SELECT %s, s.distance, %s AS score FROM (%s) AS s ORDER BY s.distance OPERATOR(pg_catalog.+) 0',
+        vector, embeddb.pgvector_schema(), spec ->> 'storage', spec ->> 'dim',
+        ' WHERE ' || embeddb.scan_settings_sql(nullif(spec -> 'index', 'null'), embeddb.candidates_sql(spec, k)),
+        (SELECT string_agg('s.c' || i, ', ' ORDER BY i) FROM generate_series(1, cardinality(carried)) AS i),
+        embeddb.score_sql(spec, 's.distance'),
+        embeddb.nearest_sql(spec, target, held, columns, '(SELECT q.v FROM q)', k,
+                            concat_ws(' AND ', held || ' IS NOT NULL', '(SELECT q.v FROM q) IS NOT NULL',
+                                      '(' || condition || ')')));
+END $$;
