@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = {
     "demo": "embeddb.cli.demo",
     "search": "embeddb.cli.search",
+    "explain": "embeddb.cli.explain",
     "doctor": "embeddb.cli.doctor",
     "rescan": "embeddb.cli.rescan",
     "verify": "embeddb.cli.verify",

@@ -10,7 +10,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, out
-from embeddb.cli.target import find_embedding
+from embeddb.cli.target import find_embedding, where_equal
 
 
 def command(
@@ -29,9 +29,6 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
     """Search an embedding by text, nearest rows first."""
-    from sqlalchemy import Text
-    from sqlalchemy import cast as sql_cast
-
     from embeddb.query.nearest import nearest
     from embeddb.query.plan import explain
 
@@ -40,11 +37,7 @@ def command(
         column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
         column = column.table.c[column.name]
         statement = nearest(column, query, score=True, exact=exact).limit(limit)
-        for condition in where or ():
-            name, _, value = condition.partition("=")
-            if name not in column.table.c:
-                raise typer.BadParameter(f"{column.table.name} has no column {name!r}", param_hint="--where")
-            statement = statement.where(sql_cast(column.table.c[name], Text) == value)
+        statement = where_equal(statement, column.table, where)
         # Vectors are of no use to a reader.
         shown = [c for c in statement.selected_columns if not hasattr(c.type, "storage")]
         statement = statement.with_only_columns(*shown)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, FromClause, Select
 
 
 def import_path(path: str) -> Any:
@@ -53,3 +53,15 @@ def find_embedding(connection: Connection, target: str, encoder: str | None) -> 
         dim=made.dim,
     )
     return reflect(connection, spec, made)
+
+
+def where_equal(statement: Select[Any], table: FromClause, conditions: list[str] | None) -> Select[Any]:
+    """The statement with ``--where COLUMN=VALUE``, as text, for each of the conditions."""
+    from sqlalchemy import Text, cast
+
+    for condition in conditions or ():
+        name, _, value = condition.partition("=")
+        if name not in table.c:
+            raise typer.BadParameter(f"{table} has no column {name!r}", param_hint="--where")
+        statement = statement.where(cast(table.c[name], Text) == value)
+    return statement

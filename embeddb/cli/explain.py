@@ -1,0 +1,45 @@
+"""``embeddb explain``: how a search would be served, in words, with its SQL and its plan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.syntax import Syntax
+
+from embeddb.cli.output import UrlOption, connected, out
+from embeddb.cli.target import find_embedding, where_equal
+
+
+def command(
+    target: Annotated[str, typer.Argument(help="package.module:Model.attribute, or table.column.")],
+    query: Annotated[str, typer.Argument(help="What would be searched for.")],
+    url: UrlOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows wanted.")] = 10,
+    where: Annotated[
+        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE; may be given again.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
+    recall: Annotated[
+        float | None, typer.Option(help="The share of the nearest rows to be found.", show_default=False)
+    ] = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")] = False,
+) -> None:
+    """Tell which index serves a search, with which settings, or why it is exact. Nothing is searched."""
+    from embeddb.query.nearest import nearest
+    from embeddb.query.plan import explain
+
+    with connected(url) as connection:
+        column = find_embedding(connection, target, encoder)
+        column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
+        column = column.table.c[column.name]
+        statement = nearest(column, query, exact=exact, recall=recall).limit(limit)
+        statement = where_equal(statement, column.table, where)
+        plan = explain(connection, statement.with_only_columns(*column.table.primary_key))
+    out.print(plan.words, markup=False, soft_wrap=True)
+    if sql:
+        out.print(Syntax(plan.sql, "postgresql", background_color="default", word_wrap=True))
+        out.print(str(plan), style="dim", markup=False)
