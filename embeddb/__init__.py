@@ -40,7 +40,13 @@ if TYPE_CHECKING:
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
+    from embeddb.query.for_each import for_each
+    from embeddb.query.knn_join import knn_join
     from embeddb.query.nearest import nearest
+    from embeddb.query.pages import page
+    from embeddb.query.plan import explain
+    from embeddb.query.similar_to import similar_to
+    from embeddb.query.within import within
     from embeddb.sources import Audio, Files, Image
     from embeddb.spec import HNSW, EmbeddingSpec, IVFFlat
     from embeddb.vectors.wire import Vector
@@ -90,7 +96,13 @@ _MODULES: Final = {
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
+    "embeddb.query.for_each": ("for_each",),
+    "embeddb.query.knn_join": ("knn_join",),
     "embeddb.query.nearest": ("nearest",),
+    "embeddb.query.pages": ("page",),
+    "embeddb.query.plan": ("explain",),
+    "embeddb.query.similar_to": ("similar_to",),
+    "embeddb.query.within": ("within",),
     "embeddb.sources": ("Audio", "Files", "Image"),
     "embeddb.spec": ("HNSW", "EmbeddingSpec", "IVFFlat"),
     "embeddb.vectors.wire": ("Vector",),
@@ -149,10 +161,16 @@ __all__ = [
     "drain_async",
     "embedding_column",
     "embedding_mode",
+    "explain",
+    "for_each",
     "install",
+    "knn_join",
     "nearest",
+    "page",
     "register",
+    "similar_to",
     "uninstall",
+    "within",
 ]
 
 
