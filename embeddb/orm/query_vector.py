@@ -222,14 +222,18 @@ def wanted(statement: Select[Any]) -> ColumnElement[int]:
 
 
 def scan_settings(
-    settings: Settings, asked: ColumnElement[int], *, order: str = "strict_order", most: int = 2_147_483_647
+    settings: Settings,
+    asked: ColumnElement[int],
+    *,
+    order: str = "strict_order",
+    most: ColumnElement[str] | None = None,
 ) -> Iterator[ColumnElement[bool]]:
-    """The conditions that set a scan of the declared index. ``most``: after so many rows it ends, if it may go on."""
+    """The conditions that set a scan of the declared index. ``most``: the rows that it may visit, by default all."""
     # With iterative scans a filter, or a LIMIT beyond ef_search, makes the scan go on instead of giving up.
     if isinstance(settings.index, HNSW):
         yield _set("hnsw.ef_search", cast(func.least(literal_column(str(MAX_EF_SEARCH)), asked), Text))
         yield _set("hnsw.iterative_scan", literal_column(f"'{order}'"))
-        yield _set("hnsw.max_scan_tuples", literal_column(f"'{most}'"))
+        yield _set("hnsw.max_scan_tuples", literal_column("'2147483647'") if most is None else most)
     elif isinstance(settings.index, IVFFlat):
         lists = literal_column(str(probes(settings.index))) if reranks(settings) else asked
         yield _set("ivfflat.probes", cast(func.least(literal_column(str(settings.index.lists)), lists), Text))

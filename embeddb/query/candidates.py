@@ -32,8 +32,11 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Float,
+    Integer,
     Select,
     Table,
+    Text,
+    cast,
     column,
     func,
     literal_column,
@@ -56,8 +59,8 @@ from embeddb.query.embedding import in_full
 
 #: How much dearer a row of an index scan is than the planner thinks; fitted at 100,000 rows of 384 dimensions.
 DEARER: Final = 24
-#: Rows that a filtered scan may visit; pgvector's own default.
-MOST: Final = 20_000
+#: Rows that a scan visits for each that it gives, at most.
+VISITS: Final = 10
 
 
 class Measured(ColumnElement[float]):
@@ -187,7 +190,8 @@ def _compile(element: Candidates, compiler: SQLCompiler, **options: Any) -> str:
 _ALL: Final[ColumnElement[Any]] = literal_column("*")
 _HAMMING: Final[custom_op[Any]] = custom_op("<~>")
 _SCAN, _FOUND = table("embeddb_scan"), table("embeddb_found")
-_BEFORE = table("embeddb_before", column("passed", BigInteger))
+_BEFORE = table("embeddb_before", column("passed", BigInteger), column("far", Float))
+_MANY = func.generate_series(literal_column("1"), literal_column("2147483647")).alias("embeddb_never")
 _CLASS = table("pg_class", column("oid"), column("reltuples", Float), schema="pg_catalog")
 
 
@@ -225,7 +229,7 @@ class _Pieces:
         if self.filtered:
             branches.append(select(_ALL).select_from(self.in_full().subquery("embeddb_exact")))
             if self.index is not None:
-                ctes.insert(0, (_BEFORE, select(self.passed().label("passed"))))
+                ctes.insert(0, (_BEFORE, select(self.passed().label("passed"), self.far().label("far"))))
         with_ = ", ".join(f"{table.name} AS MATERIALIZED ({self.process(part)})" for table, part in ctes)
         union = " UNION ALL ".join(self.process(part) for part in branches)
         return f"{self.process(key)} IN (WITH {with_} {union})"
@@ -260,26 +264,29 @@ class _Pieces:
 
     def scan_settings(self) -> Iterator[ColumnElement[bool]]:
         """What is set before the scan begins; and the counter is read."""
-        most = MOST if self.filtered else 2_147_483_647
-        yield from scan_settings(self.settings, self.asked, order="relaxed_order", most=most)
+        most: ColumnElement[Any] | None = None
         if self.filtered:
             if self.index is not None:
-                yield select(_BEFORE.c.passed).scalar_subquery().is_not(None)
-            rows = func.generate_series(literal_column("1"), literal_column("2147483647")).alias("never")
-            never = select(func.count()).select_from(rows).where(self.wanted < literal_column("0"))
+                most = select(cast(cast(_BEFORE.c.far * literal_column(str(VISITS)), Integer), Text)).scalar_subquery()
+            never = select(func.count()).select_from(_MANY).where(self.wanted < literal_column("0"))
             yield never.scalar_subquery() == literal_column("0")
+        yield from scan_settings(self.settings, self.asked, order="relaxed_order", most=most)
 
     def passed(self) -> ColumnElement[int]:
         """How many rows this transaction's scans of the index have given so far."""
         return func.coalesce(func.pg_stat_get_xact_tuples_returned(func.to_regclass(self.index)), literal_column("0"))
+
+    def far(self) -> ColumnElement[float]:
+        """How many rows a scan may give until it is too far from the query: twice what it does at the crossing."""
+        rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(self.index)).scalar_subquery()
+        return func.sqrt(literal_column("0.2") * self.count * func.greatest(rows, literal_column("1000"))).cast(Float)
 
     def in_full(self) -> Select[Any]:
         """Every row that the filters leave, where the index did not do."""
         failed: ColumnElement[bool] = func.count() < self.count
         if self.index is not None:
             passed = self.passed() - select(_BEFORE.c.passed).scalar_subquery()
-            rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(self.index)).scalar_subquery()
-            failed = or_(failed, passed > func.sqrt(literal_column("0.2") * self.count * rows))
+            failed = or_(failed, passed > select(_BEFORE.c.far).scalar_subquery())
         condition = select(failed).select_from(_FOUND).scalar_subquery()
         distance = BinaryExpression(self.distance.left, self.search.vector, self.distance.operator, type_=Float())
         return self.piece(condition).order_by(in_full(distance)).limit(self.wanted)
