@@ -29,7 +29,8 @@ class Fast:
 
     ``embedding``: whose rows it was distilled from, and the only one that it serves; None: word vectors, for all.
     ``tokenizer``: words, lexemes or ngrams. ``half``: in half precision. ``size``: bytes of its rows, indexes left
-    out. ``agreement``: with the true encoder on held-out texts, as ``train.distil`` measured it.
+    out. ``agreement``: with the true encoder on held-out texts, as ``train.distil`` measured it; ``recipe``: how it was
+    distilled.
     """
 
     id: int
@@ -42,6 +43,7 @@ class Fast:
     half: bool
     size: int
     agreement: Mapping[str, Any] | None
+    recipe: Mapping[str, Any] | None
 
 
 def installed_fast(connection: Connection) -> list[Fast]:
@@ -51,7 +53,7 @@ def installed_fast(connection: Connection) -> list[Fast]:
             "SELECT f.id, f.name, f.encoder, f.fingerprint, embeddb.name(f.embedding), f.tokenizer, f.tokens,"
             " EXISTS (SELECT FROM embeddb.fast_token t WHERE t.fast = f.id AND t.half IS NOT NULL),"
             " (SELECT coalesce(sum(pg_column_size(t.*)), 0)::bigint FROM embeddb.fast_token t WHERE t.fast = f.id),"
-            " f.agreement FROM embeddb.fast_encoder f ORDER BY f.name"
+            " f.agreement, f.recipe FROM embeddb.fast_encoder f ORDER BY f.name"
         )
     )
     return [Fast(*row) for row in rows]
