@@ -14,6 +14,7 @@ from embeddb.errors import QueryError, SourceError
 from embeddb.queue.digests import note_files
 from embeddb.queue.target import QUERIES, Target
 from embeddb.sources.files import Files, FileState
+from embeddb.sources.fragments import split
 from embeddb.sources.inputs import locate
 from embeddb.sources.roots import here
 
@@ -95,7 +96,7 @@ def _rows(connection: Connection[Any], target: Target, keys: list[str]) -> list[
     for key, file, digest, stamp, queued, failed, *values in cursor:
         name = locate(values, target.spec.sources)
         known = None if file is None else FileState(file, digest, stamp)
-        found[key] = _Row(key, name if isinstance(name, str) else None, known, queued, failed)
+        found[key] = _Row(key, split(name)[0] if isinstance(name, str) else None, known, queued, failed)
     return [found[key] for key in keys if key in found]
 
 

@@ -115,7 +115,7 @@ def _check(
             present.append(((key, unpack(data, target.storage)), located))
     if encoder is None:
         return
-    for part in in_parts(present, Inputs.of(spec, encoder).reader.read):
+    for part in in_parts(present, Inputs.of(spec, encoder).reader.reading()):
         for (key, _), reason in part.failed:
             yield _unreadable(target, key, reason)
         yield from _compare(target, encoder, part, tolerance)

@@ -302,7 +302,7 @@ def is_below(root: str, other: str) -> bool:
     if is_remote(root) != is_remote(other):
         return False
     if is_remote(root):
-        return _is_below(_split(root), _split(other))
+        return root == other or _is_below(_split(root), _split(other))
     return Path(_local_path(root)).resolve().is_relative_to(Path(_local_path(other)).resolve())
 
 

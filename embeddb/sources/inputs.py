@@ -13,6 +13,7 @@ from embeddb.encoders.protocol import Encoder, Modality
 from embeddb.errors import SourceError
 from embeddb.sources import audio, images
 from embeddb.sources.files import MAX_PIXELS, MAX_SECONDS, Files, FileState, shorten
+from embeddb.sources.fragments import split
 from embeddb.sources.roots import here
 from embeddb.sources.text import compose
 from embeddb.spec import EmbeddingSpec
@@ -44,16 +45,38 @@ class Reader:
 
         TransientSourceError, a kind of it, where trying again later is right.
         """
+        return self.reading()(located)
+
+    def reading(self) -> Callable[[str | bytes], Read]:
+        """``read`` for many, which decodes a file once whose parts follow one another."""
+        last: tuple[str, Read] | None = None
+
+        def read(located: str | bytes) -> Read:
+            nonlocal last
+            if isinstance(located, bytes) or self.modality == "text":
+                return self._given(located)
+            file, fragment = split(located)
+            if fragment is None:
+                return self._file(file)
+            if last is None or last[0] != file:
+                last = None  # before the next one is in memory
+                last = file, self._file(file)
+            return Read(fragment.cut(last[1].value, shorten(located)), last[1].state)
+
+        return read
+
+    def _given(self, located: str | bytes) -> Read:
         if self.modality == "text" and isinstance(located, str):
             return Read(located)
-        if self.modality not in ("image", "audio"):
+        if self.modality not in ("image", "audio") or isinstance(located, str):
             raise SourceError(f"an encoder of {self.modality} does not take {type(located).__name__}")
-        if isinstance(located, bytes):
-            return Read(self._decode(located, "its bytes"))
+        return Read(self._decode(located, "its bytes"))
+
+    def _file(self, name: str) -> Read:
         if self.files is None:
-            raise SourceError(f"{shorten(located)}: nothing says which files may be read: declare files=Files(...)")
-        data, state = self.files.fetch(located)
-        return Read(self._decode(data, shorten(located)), state)
+            raise SourceError(f"{shorten(name)}: nothing says which files may be read: declare files=Files(...)")
+        data, state = self.files.fetch(name)
+        return Read(self._decode(data, shorten(name)), state)
 
     def _decode(self, data: bytes, name: str) -> Any:
         files = self.files
@@ -115,7 +138,13 @@ class Inputs:
 
         A row that cannot be read is in its part's ``failed``, and never raises.
         """
-        return in_parts(rows, self.read)
+        read = self.reader.reading()
+
+        def of(values: Sequence[Any]) -> Read | None:
+            located = self.locate(values)
+            return None if located is None else read(located)
+
+        return in_parts(rows, of)
 
 
 def locate(values: Sequence[Any], sources: Sequence[str], template: str | None = None) -> str | bytes | None:

@@ -20,7 +20,7 @@ from embeddb.errors import (
 )
 from embeddb.queue import Done, Failed, Gone, Job, Later, Outcome, Row, Target
 from embeddb.sources.files import FileState
-from embeddb.sources.inputs import Inputs
+from embeddb.sources.inputs import Inputs, Part
 from embeddb.worker.options import Options
 
 #: Seconds to leave an encoder alone that asked for a pause and did not say how long.
@@ -81,18 +81,29 @@ class _Run:
     succeeded: bool = False
 
     def run(self) -> None:
-        """Read and encode every row."""
-        inputs = Inputs.of(self.batch.target.spec, self.batch.encoder)
-        for part in inputs.parts((row, row.values) for row in self.batch.rows):
-            for row in part.blank:
-                self.outcomes[row.key] = Done(row.hash, None)
-            for row, error in part.failed:
-                self.unreadable(row, error)
-            self.encode(part.inputs)
+        """Read and encode every row, until the encoder asks for a pause."""
+        try:
+            inputs = Inputs.of(self.batch.target.spec, self.batch.encoder)
+            for part in inputs.parts((row, row.values) for row in self.batch.rows):
+                self._take_part(part)
+                if self.pause is not None:
+                    break
+        except (SourceError, MissingExtra) as error:  # no row's fault: what this process may read, or lacks
+            raise EncoderUnavailable(str(error)) from error
         if self.broken:
             for key, outcome in self.outcomes.items():
                 if isinstance(outcome, Failed) and outcome.step == "encode":
                     self.outcomes[key] = self.later(key) or outcome
+
+    def _take_part(self, part: Part[Row]) -> None:
+        for row in part.blank:
+            self.outcomes[row.key] = Done(row.hash, None)
+        for row, error in part.failed:
+            self.unreadable(row, error)
+        for (row, _), state in zip(part.inputs, part.states, strict=True):
+            if state is not None:
+                self.files[row.key] = state
+        self.encode(part.inputs)
 
     def encode(self, pairs: Pairs) -> None:
         """Encode rows with their inputs; where that fails, in parts, until each row that fails stands alone."""
