@@ -11,6 +11,7 @@ import numpy as np
 
 from embeddb.errors import MissingExtra, SourceError
 from embeddb.sources.files import MAX_SECONDS, Files, read_source, shorten
+from embeddb.sources.fragments import cut
 from embeddb.waveform import Samples, Waveform, check, resample
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class Audio:
     """A sound to embed or to search by: a path or URL, the bytes of a file, or a ``Waveform``.
 
     ``source``: a ``str`` is a name as users may have given it, and needs ``files``, the roots it may come from; a
-    ``pathlib.Path`` is a file of the program's own, and is opened as it is. ``max_bytes``, ``max_seconds``: by default
+    ``pathlib.Path`` is a file of the program's own, and is opened as it is. A name may end in the part that is meant,
+    "calls/7.flac#t=10,20". ``max_bytes``, ``max_seconds``: by default
     those of ``files``, or else 256 MiB and an hour. Nothing is read before ``decode``.
     """
 
@@ -49,7 +51,7 @@ class Audio:
         data = self.source
         if not isinstance(data, bytes):
             data = read_source(data, self.files, "Audio", max_bytes)
-        return decode(data, name=self.name, max_bytes=max_bytes, max_seconds=max_seconds)
+        return cut(self.source, decode(data, name=self.name, max_bytes=max_bytes, max_seconds=max_seconds))
 
 
 def decode(

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from embeddb.errors import MissingExtra, SourceError, TransientSourceError
 from embeddb.sources import http
+from embeddb.sources.fragments import split
 
 MAX_BYTES: Final = 64 * 2**20
 MAX_PIXELS: Final = 50_000_000
@@ -223,7 +224,7 @@ def digest(data: bytes) -> str:
 def read_source(source: str | Path, files: Files | None, kind: str, max_bytes: int) -> bytes:
     """The bytes that an ``Image`` or ``Audio`` (``kind``) names: a user's name below roots, or a program's own path."""
     if files is not None:
-        return files.read(source)
+        return files.read(split(source)[0] if isinstance(source, str) else source)
     if isinstance(source, str):
         raise SourceError(
             f"{shorten(source)}: say where it may be read from, {kind}(name, files=Files(folder or URL)); a file of "

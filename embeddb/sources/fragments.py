@@ -76,6 +76,14 @@ def split(name: str) -> tuple[str, Span | Box | None]:
     return file, Span(float(found["start"] or 0), float(found["end"]) if found["end"] else None)
 
 
+def cut(source: object, whole: Any) -> Any:
+    """Of a decoded file the part that a user's name, a ``str``, asks for; else all of it."""
+    if not isinstance(source, str):
+        return whole
+    part = split(source)[1]
+    return whole if part is None else part.cut(whole, source)
+
+
 def passages(name: str, length: float, *, seconds: float, hop: float | None = None) -> Iterator[str]:
     """The names of a recording's parts, each to be a row: of ``seconds``, one every ``hop`` (by default end to end).
 

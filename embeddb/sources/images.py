@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from embeddb.errors import MissingExtra, SourceError
 from embeddb.sources.files import MAX_BYTES, MAX_PIXELS, Files, digest, read_source, shorten
+from embeddb.sources.fragments import cut
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -22,7 +23,8 @@ class Image:
     """An image to embed or to search by: a path or URL, the bytes of a file, or a PIL image.
 
     ``source``: a ``str`` is a name as users may have given it, and needs ``files``, the roots it may come from; a
-    ``pathlib.Path`` is a file of the program's own, and is opened as it is. ``max_bytes``, ``max_pixels``: by default
+    ``pathlib.Path`` is a file of the program's own, and is opened as it is. A name may end in the part that is meant,
+    "street.jpg#xywh=40,0,64,64". ``max_bytes``, ``max_pixels``: by default
     those of ``files``, or else 64 MiB and 50 million. Nothing is read before ``decode``.
     """
 
@@ -54,7 +56,7 @@ class Image:
         max_pixels = self.max_pixels or (self.files.max_pixels if self.files else MAX_PIXELS)
         if not isinstance(self.source, str | Path | bytes):
             return _upright(self.source, self.name, max_pixels)
-        return decode(self.read(), name=self.name, max_bytes=self._max_bytes, max_pixels=max_pixels)
+        return cut(self.source, decode(self.read(), name=self.name, max_bytes=self._max_bytes, max_pixels=max_pixels))
 
     @property
     def _max_bytes(self) -> int:

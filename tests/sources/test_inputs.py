@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from embeddb.errors import SourceError, TransientSourceError
-from embeddb.sources import inputs
+from embeddb.sources import Audio, Image, inputs
 from embeddb.sources.files import Files
 from embeddb.sources.fragments import Box, Span, passages, split
 from embeddb.sources.inputs import Inputs, Reader
@@ -71,6 +71,15 @@ def test_spans(root: Path) -> None:
     for wrong, message in (("#t=4,5", "no sound there, it lasts 4.00 s"), ("#xywh=0,0,1,1", "no part in space")):
         with pytest.raises(SourceError, match=rf"a\.wav{wrong}: .*{message}"):
             reader.read(f"a.wav{wrong}")
+
+
+def test_queries_name_parts_too(root: Path) -> None:
+    files = Files(root)
+    assert Image("a.png#xywh=30,5,10,5", files).decode().size == (10, 5)
+    assert Audio("a.wav#t=1,2", files).decode().seconds == 1
+    with pytest.raises(SourceError, match="no sound there"):
+        Audio("a.wav#t=10,20", files).decode()
+    assert Audio(root / "a.wav").decode().seconds == 4
 
 
 def test_passages_cover_a_recording() -> None:
