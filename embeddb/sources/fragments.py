@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from embeddb.errors import SourceError
 from embeddb.waveform import Waveform, check
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+T = TypeVar("T")
 
 _NUMBER: Final = r"\d+(?:\.\d+)?"
 _FRAGMENT: Final = re.compile(
@@ -76,12 +78,12 @@ def split(name: str) -> tuple[str, Span | Box | None]:
     return file, Span(float(found["start"] or 0), float(found["end"]) if found["end"] else None)
 
 
-def cut(source: object, whole: Any) -> Any:
+def cut(source: object, whole: T) -> T:
     """Of a decoded file the part that a user's name, a ``str``, asks for; else all of it."""
     if not isinstance(source, str):
         return whole
     part = split(source)[1]
-    return whole if part is None else part.cut(whole, source)
+    return whole if part is None else cast(T, part.cut(whole, source))
 
 
 def passages(name: str, length: float, *, seconds: float, hop: float | None = None) -> Iterator[str]:
