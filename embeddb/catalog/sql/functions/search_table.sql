@@ -33,12 +33,15 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
      WHERE starts_with(p.prosrc, embeddb.function_mark(embedding)) AND pg_has_role(p.proowner, 'USAGE')
 $$;
 
--- Is there a function of that name that is not this embedding's?
+-- Is there a function of that name that is not of this embedding, nor of another of its table?
 CREATE OR REPLACE FUNCTION embeddb.is_taken(embedding integer, schema name, name name) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                     WHERE p.proname = is_taken.name AND n.nspname = schema
-                      AND NOT starts_with(p.prosrc, embeddb.function_mark(embedding)))
+                      AND NOT EXISTS (SELECT FROM embeddb.embedding o
+                                       WHERE o.relation = (SELECT d.relation FROM embeddb.embedding d
+                                                            WHERE d.id = is_taken.embedding)
+                                         AND starts_with(p.prosrc, embeddb.function_mark(o.id))))
 $$;
 
 -- What full text search reads of a table's row, and its configuration: what a GIN or GiST index holds of the sources,
@@ -77,8 +80,8 @@ BEGIN
 END $$;
 
 -- How the names of an embedding's functions begin: with the table's name for the first that was registered; with the
--- table's and the column's where there are several, or where someone else's function has the short name.
-CREATE OR REPLACE FUNCTION embeddb.function_prefixes(embedding integer) RETURNS text[]
+-- table's and the column's where there are several, or where another function has the short name (`avoiding`).
+CREATE OR REPLACE FUNCTION embeddb.function_prefixes(embedding integer, avoiding boolean DEFAULT true) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record;
@@ -91,8 +94,9 @@ BEGIN
       INTO e
       FROM embeddb.embedding d JOIN pg_class r ON r.oid = d.relation JOIN pg_namespace n ON n.oid = r.relnamespace
      WHERE d.id = embedding;
-    short := e.first AND NOT (SELECT bool_or(embeddb.is_taken(embedding, e.nspname, embeddb.fit_name(e.relname, v)))
-                                FROM unnest('{search,similar,hybrid}'::text[]) AS v);
+    short := e.first AND NOT (
+        avoiding AND (SELECT bool_or(embeddb.is_taken(embedding, e.nspname, embeddb.fit_name(e.relname, v)))
+                        FROM unnest('{search,similar,hybrid}'::text[]) AS v));
     RETURN CASE WHEN short THEN ARRAY[e.relname::text] ELSE '{}' END
         || CASE WHEN short AND e.alone THEN '{}' ELSE ARRAY[e.relname || '_' || e.vector] END;
 END $$;
@@ -171,12 +175,14 @@ BEGIN
       FROM made m;
 END $$;
 
--- The functions that are missing, or are not as they should be.
+-- The functions that are missing, or are not as they should be. Each is looked up by its name: a join would read all of
+-- pg_proc, and every start of an application comes by here.
 CREATE OR REPLACE FUNCTION embeddb.missing_functions(embedding integer) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('%I.%I', w.schema, w.name) FROM embeddb.wanted_functions(embedding) AS w
-     WHERE NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-                        WHERE p.proname = w.name AND n.nspname = w.schema AND starts_with(p.prosrc, w.mark))
+     WHERE (SELECT count(*) FROM pg_proc p
+             WHERE p.proname = w.name AND p.pronamespace = to_regnamespace(quote_ident(w.schema))
+               AND starts_with(p.prosrc, w.mark)) = 0
 $$;
 
 -- Makes the functions of an embedding as they should be now. What a view needs is replaced where it stands as long as its
@@ -198,6 +204,10 @@ BEGIN
         END IF;
         EXECUTE w.ddl;
     END LOOP;
+    IF embeddb.function_prefixes(embedding) <> embeddb.function_prefixes(embedding, false) THEN
+        RAISE WARNING '%: another function has the short name, so this embedding''s are called %', embeddb.name(embedding),
+            (SELECT string_agg(quote_ident(x.name), ', ') FROM embeddb.wanted_functions(embedding) AS x);
+    END IF;
 END $$;
 
 -- Removes the functions of an embedding, but those in `kept`.

@@ -1,0 +1,228 @@
+-- Changing an embedding's encoder without downtime: expand, backfill, swap, contract.
+--
+--   expand     a second column and its registration; from now on every new row gets both vectors
+--   (backfill  by workers, as ever; and the new column's index, built concurrently)
+--   swap       one short transaction exchanges the names of the columns and of their indexes: SQL follows at once, and
+--              so do sessions with embeddb's hooks, through embeddb.serving
+--   roll_back  the same the other way round
+--   contract   the old column goes; or, before a swap, `abandon`: the new one
+
+-- The name that a column or an index has while it is not the one that serves, within 63 bytes.
+CREATE OR REPLACE FUNCTION embeddb.aside_name(name text, suffix text) RETURNS name
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE WHEN octet_length(name) + octet_length(suffix) <= 63 THEN name || suffix
+                ELSE left(md5(name), 24) || suffix END::name
+$$;
+
+-- The change of an embedding that is under way, or an error.
+CREATE OR REPLACE FUNCTION embeddb.find_reembedding(embedding text, wanted text) RETURNS embeddb.reembedding
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r embeddb.reembedding;
+BEGIN
+    SELECT * INTO r FROM embeddb.reembedding x WHERE x.serving = embeddb.find(embedding);
+    IF NOT FOUND THEN
+        RAISE EXCEPTION '%: its encoder is not being changed', embedding
+            USING ERRCODE = 'EB002', HINT = 'Begin with embeddb.expand, or embeddb reembed.';
+    ELSIF r.state <> wanted THEN
+        RAISE EXCEPTION '%: the change of its encoder is %, not %', embedding, r.state, wanted
+            USING ERRCODE = 'EB002',
+                  HINT = CASE wanted WHEN 'swapped' THEN 'Swap first.' ELSE 'Roll back, or contract.' END;
+    END IF;
+    RETURN r;
+END $$;
+
+-- From now on what was read of which encoder serves is out of date.
+CREATE OR REPLACE FUNCTION embeddb.next_generation() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    UPDATE embeddb.generation SET value = value + 1
+$$;
+
+-- Adds the second column for `spec` (the new declaration, EmbeddingSpec's JSON, of the same table and column), and queues
+-- the rows that are there. Returns the name of the new embedding.
+CREATE OR REPLACE FUNCTION embeddb.expand(spec jsonb, path name[] DEFAULT current_schemas(false)) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    called text := concat_ws('.', spec ->> 'schema', spec ->> 'table', spec ->> 'column');
+    old integer := embeddb.find(called);
+    e embeddb.embedding;
+    aside name := embeddb.aside_name((embeddb.columns(old)).vector::text, '__next');
+    made integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('embeddb.register'));
+    SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = old;
+    IF EXISTS (SELECT FROM embeddb.reembedding r WHERE old IN (r.serving, r.shadow)) THEN
+        RAISE EXCEPTION '%: its encoder is being changed already', called
+            USING ERRCODE = 'EB002', HINT = 'Swap and contract that change, or abandon it.';
+    END IF;
+    EXECUTE format('ALTER TABLE %s ADD COLUMN %I %I.%I(%s)', e.relation, aside, embeddb.pgvector_schema(),
+                   spec ->> 'storage', (spec ->> 'dim')::integer);
+    made := embeddb.register(spec || jsonb_build_object('column', aside, 'mode', 'queued', 'on_update', 'keep'), NULL, path);
+    INSERT INTO embeddb.reembedding (serving, shadow, spec) VALUES (old, made, spec);
+    PERFORM embeddb.backfill(embeddb.name(made));
+    PERFORM embeddb.next_generation();
+    RETURN embeddb.name(made);
+END $$;
+
+-- Exchanges the columns of an embedding whose new one is filled. At most `max_pending` rows may still wait for their new
+-- vector: searches will find them only then. Waits for searches and writers that are under way, as ALTER TABLE does: set
+-- lock_timeout, and try again. Returns the name of the old column.
+CREATE OR REPLACE FUNCTION embeddb.swap(embedding text, max_pending bigint DEFAULT 0) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r embeddb.reembedding := embeddb.find_reembedding(embedding, 'filling');
+BEGIN
+    RETURN embeddb.exchange(r, max_pending);
+END $$;
+
+-- Exchanges them again. The old column was kept up to date meanwhile.
+CREATE OR REPLACE FUNCTION embeddb.roll_back(embedding text, max_pending bigint DEFAULT 0) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r embeddb.reembedding := embeddb.find_reembedding(embedding, 'swapped');
+BEGIN
+    RETURN embeddb.exchange(r, max_pending);
+END $$;
+
+CREATE OR REPLACE FUNCTION embeddb.exchange(r embeddb.reembedding, max_pending bigint) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    e embeddb.embedding;
+    column_name name := (embeddb.columns(r.serving)).vector;
+    aside name := (embeddb.columns(r.shadow)).vector;
+    suffix text := CASE r.state WHEN 'filling' THEN '__old' ELSE '__next' END;
+    away name := embeddb.aside_name(column_name::text, suffix);
+    waiting bigint;
+    invalid text;
+    i record;
+BEGIN
+    SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = r.serving;
+    SELECT string_agg(c.relname, ', ') INTO invalid FROM embeddb.vector_indexes(r.shadow) v
+      JOIN pg_class c ON c.oid = v.index JOIN pg_index x ON x.indexrelid = v.index WHERE NOT x.indisvalid;
+    IF invalid IS NOT NULL THEN
+        RAISE EXCEPTION '%: the index % is not valid', embeddb.name(r.shadow), invalid
+            USING ERRCODE = 'EB002', HINT = 'Build it to its end, or drop it and build it again.';
+    END IF;
+    IF EXISTS (SELECT FROM embeddb.vector_indexes(r.serving)) AND NOT EXISTS (SELECT FROM embeddb.vector_indexes(r.shadow)) THEN
+        RAISE EXCEPTION '%: it has no index yet, and % has one', embeddb.name(r.shadow), embeddb.name(r.serving)
+            USING ERRCODE = 'EB002', HINT = 'Build its index first, or searches would read the whole table.';
+    END IF;
+    LOCK TABLE embeddb.gate IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', e.relation);
+    -- Nobody writes now: what has no vector here is queued, or has failed for the other encoder too.
+    SELECT count(DISTINCT k.key) INTO waiting
+      FROM embeddb.job j CROSS JOIN LATERAL jsonb_array_elements(j.keys) AS k (key) WHERE j.embedding = r.shadow;
+    IF waiting > max_pending THEN
+        RAISE EXCEPTION '%: % rows still wait for their new vector', embeddb.name(r.shadow), waiting
+            USING ERRCODE = 'EB005', HINT = 'Let the workers finish and try again, or allow so many.';
+    END IF;
+
+    FOR i IN SELECT v.index, c.relname FROM embeddb.vector_indexes(r.serving) v
+               JOIN pg_class c ON c.oid = v.index LOOP
+        EXECUTE format('ALTER INDEX %s RENAME TO %I', i.index, embeddb.aside_name(i.relname::text, suffix));
+    END LOOP;
+    FOR i IN SELECT v.index, c.relname FROM embeddb.vector_indexes(r.shadow) v JOIN pg_class c ON c.oid = v.index LOOP
+        IF i.relname ~ '__(next|old)$' THEN
+            EXECUTE format('ALTER INDEX %s RENAME TO %I', i.index, regexp_replace(i.relname::text, '__(next|old)$', ''));
+        END IF;
+    END LOOP;
+    EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', e.relation, column_name, away);
+    EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', e.relation, aside, column_name);
+
+    INSERT INTO embeddb.reembedding AS x (serving, shadow, state, spec, started_at, swapped_at)
+    VALUES (r.shadow, r.serving, CASE r.state WHEN 'filling' THEN 'swapped' ELSE 'filling' END, e.spec, r.started_at,
+            CASE r.state WHEN 'filling' THEN clock_timestamp() END);
+    DELETE FROM embeddb.reembedding x WHERE x.serving = r.serving;
+    -- The short names of the table's functions belong to the embedding that was registered first.
+    UPDATE embeddb.embedding x
+       SET spec = CASE x.id WHEN r.shadow THEN r.spec
+                            ELSE e.spec || jsonb_build_object('column', away, 'mode', 'queued', 'on_update', 'keep') END,
+           registered_at = (SELECT o.registered_at FROM embeddb.embedding o
+                             WHERE o.id = CASE x.id WHEN r.shadow THEN r.serving ELSE r.shadow END)
+     WHERE x.id IN (r.serving, r.shadow);
+    -- Their triggers are called after their columns: both go before either is made.
+    PERFORM embeddb.disarm(r.shadow), embeddb.disarm(r.serving);
+    PERFORM embeddb.refresh(r.shadow), embeddb.refresh(r.serving);
+    PERFORM embeddb.make_functions(r.shadow), embeddb.make_functions(r.serving);
+    PERFORM embeddb.next_generation();
+    RETURN embeddb.name(r.serving);
+END $$;
+
+-- The old column goes, with its vectors and its index: there is no way back then.
+CREATE OR REPLACE FUNCTION embeddb.contract(embedding text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r embeddb.reembedding := embeddb.find_reembedding(embedding, 'swapped');
+BEGIN
+    PERFORM embeddb.drop_shadow(r);
+END $$;
+
+-- The new column goes, before it ever served.
+CREATE OR REPLACE FUNCTION embeddb.abandon(embedding text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r embeddb.reembedding := embeddb.find_reembedding(embedding, 'filling');
+BEGIN
+    PERFORM embeddb.drop_shadow(r);
+END $$;
+
+CREATE OR REPLACE FUNCTION embeddb.drop_shadow(r embeddb.reembedding) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    target regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = r.shadow);
+    aside name := (embeddb.columns(r.shadow)).vector;
+BEGIN
+    DELETE FROM embeddb.reembedding x WHERE x.serving = r.serving;
+    PERFORM embeddb.unregister(r.shadow);
+    EXECUTE format('ALTER TABLE %s DROP COLUMN %I', target, aside);
+    PERFORM embeddb.next_generation();
+END $$;
+
+-- The vector indexes of an embedding's column.
+CREATE OR REPLACE FUNCTION embeddb.vector_indexes(embedding integer)
+RETURNS TABLE (index regclass) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT DISTINCT d.objid::regclass
+      FROM embeddb.embedding e
+      JOIN pg_attribute a ON a.attrelid = e.relation AND a.attname = (embeddb.columns(e.id)).vector
+      JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = e.relation AND d.refobjsubid = a.attnum
+                      AND d.classid = 'pg_class'::regclass
+      JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('i', 'I')
+      JOIN pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
+     WHERE e.id = vector_indexes.embedding
+$$;
+
+-- Which encoders serve, for sessions that were started under another. The caller holds embeddb.gate.
+--
+-- In a transaction whose snapshot is from before an exchange there is no right answer: it reads the old encoder here, and
+-- the new column by its name. Names by pg_identify_object_as_address are of this moment, whatever the snapshot: where
+-- they differ, that is a serialization failure, which such transactions are repeated for.
+CREATE OR REPLACE FUNCTION embeddb.serving(OUT name text, OUT encoder jsonb, OUT dim integer, OUT changing boolean)
+RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM embeddb.embedding e
+          JOIN pg_trigger t ON t.tgrelid = e.relation AND t.tgfoid = to_regprocedure(format('embeddb.on_key_%s()', e.id))
+         WHERE (embeddb.columns(e.id)).vector <>
+               (pg_identify_object_as_address(1259, e.relation, (t.tgattr::int2[])[e.vector_at - 1])).object_names[3])
+    THEN
+        RAISE EXCEPTION 'the encoder of an embedding was changed during this transaction'
+            USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
+    END IF;
+    RETURN QUERY
+    SELECT v.name, v.encoder, v.dim, EXISTS (SELECT FROM embeddb.reembedding r WHERE r.serving = v.id)
+      FROM embeddb.embeddings v
+     WHERE NOT EXISTS (SELECT FROM embeddb.reembedding r WHERE r.shadow = v.id);
+END $$;
+
+-- The generation that encoders are in, and whether one is being changed and may be exchanged at any moment.
+CREATE OR REPLACE FUNCTION embeddb.generation(OUT value bigint, OUT changing boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT g.value, EXISTS (SELECT FROM embeddb.reembedding) FROM embeddb.generation g
+$$;
+
+-- Until its transaction ends the caller sees no encoder exchanged.
+CREATE OR REPLACE FUNCTION embeddb.hold() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    LOCK TABLE embeddb.gate IN ACCESS SHARE MODE;
+END $$;
