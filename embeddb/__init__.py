@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         VectorError,
     )
     from embeddb.local import LocalPostgres
+    from embeddb.orm.bit_types import BIT
+    from embeddb.orm.bits import bit_column
     from embeddb.orm.bulk import bulk_load, bulk_load_async
     from embeddb.orm.declaration import Declaration, declared, embedding_column
     from embeddb.orm.hooks import install, uninstall
@@ -91,6 +93,8 @@ _MODULES: Final = {
         "VectorError",
     ),
     "embeddb.local": ("LocalPostgres",),
+    "embeddb.orm.bit_types": ("BIT",),
+    "embeddb.orm.bits": ("bit_column",),
     "embeddb.orm.bulk": ("bulk_load", "bulk_load_async"),
     "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
     "embeddb.orm.hooks": ("install", "uninstall"),
@@ -112,6 +116,7 @@ _MODULES: Final = {
 _HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "BIT",
     "CLIP",
     "HALFVEC",
     "HNSW",
@@ -154,6 +159,7 @@ __all__ = [
     "Waveform",
     "WordVectors",
     "XVector",
+    "bit_column",
     "bulk_load",
     "bulk_load_async",
     "declared",

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, Self, get_args
 
 from embeddb.errors import DeclarationError
-from embeddb.metrics import STORAGES, MetricName, Storage, get_metric
+from embeddb.metrics import STORAGES, MetricName, Storage, check_metric
 from embeddb.naming import embedding_name
 
 Mode = Literal["inline", "queued"]
@@ -176,7 +176,6 @@ def _index_from(values: Mapping[str, Any]) -> VectorIndex:
 
 def check_choices(metric: str, storage: str, index: object, mode: str, on_error: str, on_update: str) -> None:
     """Refuse a value that is none of its argument's choices, and list them."""
-    get_metric(metric)
     for what, value, choices in (
         ("storage", storage, STORAGES),
         ("mode", mode, MODES),
@@ -187,6 +186,7 @@ def check_choices(metric: str, storage: str, index: object, mode: str, on_error:
             raise DeclarationError(f"{what} is one of {', '.join(map(repr, choices))}, not {value!r}")
     if index is not None and not isinstance(index, VectorIndex):
         raise DeclarationError(f"index is HNSW(), IVFFlat() or None, not {index!r}")
+    check_metric(metric, storage, getattr(index, "method", None), getattr(index, "cast", None))
 
 
 def check_template(template: str, sources: tuple[str, ...]) -> None:

@@ -30,6 +30,10 @@ class VectorComparator(UserDefinedType.Comparator[Any]):
         """``<#>``: the negative inner product, so that ascending order means nearer."""
         return self.distance(METRICS["inner_product"], other)
 
+    def l1_distance(self, other: Any) -> ColumnElement[float]:
+        """``<+>``: the sum of the differences (taxicab distance)."""
+        return self.distance(METRICS["l1"], other)
+
     def distance(self, metric: Metric, other: Any) -> ColumnElement[float]:
         """The distance by ``metric``: where the methods above end, and what a subclass overrides."""
         return self.compare(metric, self.expr, self.operand(metric, other))

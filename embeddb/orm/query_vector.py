@@ -36,10 +36,12 @@ from sqlalchemy.sql.elements import BindParameter, Label
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import ScalarSelect
 from sqlalchemy.sql.visitors import InternalTraversal, iterate
+from sqlalchemy.types import TypeEngine
 
 from embeddb.encoders import Encoder, embed_query
 from embeddb.encoders.pictures import is_picture
 from embeddb.errors import QueryError
+from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.effort import MAX_EF_SEARCH, effort, probes, reranks
 from embeddb.orm.index_expression import compared, compares_halfvec, index_of
 from embeddb.orm.offload import offload
@@ -64,7 +66,7 @@ def query_expression(
     index is meant to serve it, so it brings no settings for one. ``column``: the embedding's, by whose index it is
     to be found. ``recall``: a level of ``embeddb.orm.effort``.
     """
-    type_ = QueryHalfvec(settings) if compares_halfvec(settings) else QueryVectorType(settings)
+    type_ = parameter_type(settings)
     if isinstance(value, BindParameter):
         vector: ColumnElement[Any] = type_coerce(value, type_)
     elif isinstance(value, ScalarSelect | FunctionElement):
@@ -80,7 +82,7 @@ def query_expression(
     return SearchVector(vector, index_of(column, settings), recall)
 
 
-def _of_instance(state: InstanceState[Any], settings: Settings, type_: VECTOR | HALFVEC) -> ColumnElement[Any]:
+def _of_instance(state: InstanceState[Any], settings: Settings, type_: TypeEngine[Any]) -> ColumnElement[Any]:
     """The vector of a mapped instance: the one it holds, or else the one in its row."""
     name = state.mapper.class_.__name__
     props = [prop for prop in state.mapper.column_attrs if settings_of(prop.columns[0].type) is not None]
@@ -141,6 +143,13 @@ class QueryHalfvec(_Query, HALFVEC):
     """A query's parameter as ``halfvec``."""
 
     cache_ok = True
+
+
+def parameter_type(settings: Settings) -> QueryVectorType | QueryHalfvec | QueryBits:
+    """The type of a query's parameter, as it is compared with a column of these settings."""
+    if settings.metric_name in ("hamming", "jaccard"):
+        return QueryBits(settings)
+    return QueryHalfvec(settings) if compares_halfvec(settings) else QueryVectorType(settings)
 
 
 class Narrowing(ColumnElement[bool]):

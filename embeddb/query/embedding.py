@@ -12,8 +12,8 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from embeddb.errors import QueryError
 from embeddb.metrics import Metric
 from embeddb.orm.embedding_type import distance
-from embeddb.orm.index_expression import compares_halfvec, index_of
-from embeddb.orm.query_vector import QueryHalfvec, QueryVectorType, SearchVector, query_expression
+from embeddb.orm.index_expression import index_of
+from embeddb.orm.query_vector import SearchVector, parameter_type, query_expression
 from embeddb.orm.settings import Settings, settings_of
 
 AnyEmbedding = QueryableAttribute[Any] | Column[Any] | ColumnElement[Any]
@@ -57,8 +57,7 @@ class Embedding:
 
     def query(self, vector: ColumnElement[Any], *, exact: bool = False) -> ColumnElement[Any]:
         """An SQL expression as the query's vector, which brings the settings of an index scan as a parameter does."""
-        kind = QueryHalfvec if compares_halfvec(self.settings) else QueryVectorType
-        coerced: ColumnElement[Any] = type_coerce(vector, kind(self.settings))
+        coerced: ColumnElement[Any] = type_coerce(vector, parameter_type(self.settings))
         if exact or self.settings.index is None:
             return coerced
         return SearchVector(coerced, index_of(self.column, self.settings))
@@ -92,7 +91,7 @@ def resolve(embedding: AnyEmbedding, what: str = "this") -> Embedding:
     table = getattr(column, "table", None)
     if settings is None or table is None:
         raise QueryError(
-            f"{what} takes a column made by embedding_column, such as Article.embedding, not {embedding!r}"
+            f"{what} takes a column made by embedding_column or bit_column, like Article.embedding, not {embedding!r}"
         )
     if isinstance(embedding, QueryableAttribute):
         entity = embedding.parent.entity

@@ -24,13 +24,14 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.types import TypeDecorator
 
 from embeddb.errors import EmbeddbError, QueryError
-from embeddb.orm.index_expression import compares_halfvec
+from embeddb.orm.bit_types import BIT, QueryBits
 from embeddb.orm.offload import offload
-from embeddb.orm.query_vector import QueryVectorType
+from embeddb.orm.query_vector import parameter_type
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
 from embeddb.vectors import to_text
+from embeddb.vectors.bits import as_bits
 
 
 def for_each(
@@ -59,7 +60,10 @@ def for_each(
     texts = func.unnest(listed).table_valued("text", with_ordinality="place").render_derived()
     # A common table expression, so that each text is read as a vector once.
     each = (
-        select((texts.c.place - literal_column("1")).label("ordinal"), cast(texts.c.text, VECTOR()).label("vector"))
+        select(
+            (texts.c.place - literal_column("1")).label("ordinal"),
+            cast(texts.c.text, sql_type(found.settings)).label("vector"),
+        )
         .cte()
         .prefix_with("MATERIALIZED")
     )
@@ -77,11 +81,16 @@ def nearest_to(
         raise QueryError(f"{what}: k is the number of rows for each, at least 1, not {k}")
     # In a subquery, because the settings go around it in another, which must not read the column's table anew.
     table = vector.table
-    kind = HALFVEC() if compares_halfvec(embedding.settings) else VECTOR()
-    outside = cast(select(vector).correlate(table).scalar_subquery(), kind)
+    outside = cast(select(vector).correlate(table).scalar_subquery(), sql_type(embedding.settings))
     measured = embedding.distance(embedding.query(outside, exact=exact), exact=exact).label("distance")
     rows = embedding.rows(among, what).add_columns(measured)
     return rows.order_by(in_full(measured.element) if exact else measured).limit(k).correlate(table)
+
+
+def sql_type(settings: Settings) -> VECTOR | HALFVEC | BIT:
+    """What a value is cast to, to be compared with a column of these settings."""
+    kind = parameter_type(settings)
+    return BIT(kind.length) if isinstance(kind, QueryBits) else HALFVEC() if kind.storage == "halfvec" else VECTOR()
 
 
 class QueryTexts(TypeDecorator[Any]):
@@ -102,5 +111,7 @@ class QueryTexts(TypeDecorator[Any]):
             raise unwrapped(error) from None
 
     def _encode(self, queries: list[Any]) -> list[str]:
-        coerce = QueryVectorType(self.settings).coerce
-        return [to_text(coerce(query)) for query in queries]
+        kind = parameter_type(self.settings)
+        if isinstance(kind, QueryBits):
+            return [as_bits(query, kind.length, what="a query") for query in queries]
+        return [to_text(kind.coerce(query)) for query in queries]

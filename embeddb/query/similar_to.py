@@ -85,6 +85,8 @@ def similar_to(
     """
     embedding, rows = _arguments(embedding_and_rows)
     found = resolve(embedding, "similar_to")
+    if found.metric.name in ("hamming", "jaccard"):
+        raise QueryError("similar_to sums vectors, and bits have no sum: search by the row itself with nearest")
     weights = _weights(found, rows, 1.0) + _weights(found, minus, -1.0)
     if not any(weight > 0 for _, weight in weights):
         raise QueryError("similar_to needs at least one row to be similar to")
