@@ -47,7 +47,7 @@ def _encode(
         if progress is not None:
             progress(done + part_done, len(located))
 
-    for part in in_parts(located, reader.reading()):
+    for part in in_parts(located, reader.reading(), ahead=reader.ahead):
         if part.failed:
             position, error = part.failed[0]
             raise type(error)(f"{name(position)} cannot be read: {error}") from error

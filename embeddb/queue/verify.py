@@ -115,7 +115,8 @@ def _check(
             present.append(((key, unpack(data, target.storage)), located))
     if encoder is None:
         return
-    for part in in_parts(present, Inputs.of(spec, encoder).reader.reading()):
+    reader = Inputs.of(spec, encoder).reader
+    for part in in_parts(present, reader.reading(), ahead=reader.ahead):
         for (key, _), reason in part.failed:
             yield _unreadable(target, key, reason)
         yield from _compare(target, encoder, part, tolerance)

@@ -5,8 +5,12 @@ Hooks, the worker and ``embeddb verify`` all go through here, so that a row has 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from embeddb.encoders.protocol import Encoder, Modality
@@ -24,6 +28,8 @@ V = TypeVar("V")
 
 #: What decoded images and sounds of one part may take in memory, together, in bytes.
 PART: Final = 256 * 2**20
+#: Files that are read at once: a remote one is mostly waited for, and decoders leave the interpreter free.
+AHEAD: Final = 4
 
 
 class Read(NamedTuple):
@@ -40,6 +46,11 @@ class Reader:
     modality: Modality
     files: Files | None = None
 
+    @property
+    def ahead(self) -> int:
+        """For ``in_parts``: texts are there already."""
+        return 0 if self.modality == "text" else AHEAD
+
     def read(self, located: str | bytes) -> Read:
         """The encoder's input. Raises SourceError, which names the file, where it cannot be had.
 
@@ -48,8 +59,9 @@ class Reader:
         return self.reading()(located)
 
     def reading(self) -> Callable[[str | bytes], Read]:
-        """``read`` for many, which decodes a file once whose parts follow one another."""
+        """``read`` for many, which decodes a file once whose parts follow one another. For several threads."""
         last: tuple[str, Read] | None = None
+        turn = Lock()
 
         def read(located: str | bytes) -> Read:
             nonlocal last
@@ -58,10 +70,12 @@ class Reader:
             file, fragment = split(located)
             if fragment is None:
                 return self._file(file)
-            if last is None or last[0] != file:
-                last = None  # before the next one is in memory
-                last = file, self._file(file)
-            return Read(fragment.cut(last[1].value, shorten(located)), last[1].state)
+            with turn:
+                if last is None or last[0] != file:
+                    last = None  # before the next one is in memory
+                    last = file, self._file(file)
+                whole = last[1]
+            return Read(fragment.cut(whole.value, shorten(located)), whole.state)
 
         return read
 
@@ -144,7 +158,7 @@ class Inputs:
             located = self.locate(values)
             return None if located is None else read(located)
 
-        return in_parts(rows, of)
+        return in_parts(rows, of, ahead=self.reader.ahead)
 
 
 def locate(values: Sequence[Any], sources: Sequence[str], template: str | None = None) -> str | bytes | None:
@@ -154,13 +168,16 @@ def locate(values: Sequence[Any], sources: Sequence[str], template: str | None =
     return compose(values, sources, template)
 
 
-def in_parts(rows: Iterable[tuple[K, V]], read: Callable[[V], Read | None]) -> Iterator[Part[K]]:
-    """Read rows until their inputs together are large, and go on when those are done with."""
+def in_parts(rows: Iterable[tuple[K, V]], read: Callable[[V], Read | None], *, ahead: int) -> Iterator[Part[K]]:
+    """Read rows until their inputs together are large, and go on when those are done with.
+
+    ``ahead``: how many are read at once, in threads; 0 where there is nothing to wait for.
+    """
     part: Part[K] = Part()
     weight = 0
-    for row, given in rows:
+    for row, reading in _reading(rows, read, ahead):
         try:
-            found = read(given)
+            found = reading()
         except SourceError as error:
             part.failed.append((row, error))
             continue
@@ -175,6 +192,25 @@ def in_parts(rows: Iterable[tuple[K, V]], read: Callable[[V], Read | None]) -> I
             part, weight = Part(), 0
     if part.inputs or part.blank or part.failed:
         yield part
+
+
+def _reading(
+    rows: Iterable[tuple[K, V]], read: Callable[[V], Read | None], ahead: int
+) -> Iterator[tuple[K, Callable[[], Read | None]]]:
+    """Each row with what returns its input, or raises, in their order."""
+    if not ahead:
+        yield from ((row, partial(read, given)) for row, given in rows)
+        return
+    with ThreadPoolExecutor(ahead, thread_name_prefix="embeddb-read") as pool:
+        coming: deque[tuple[K, Future[Read | None]]] = deque()
+        for row, given in rows:
+            coming.append((row, pool.submit(read, given)))
+            if len(coming) > ahead:
+                first, future = coming.popleft()
+                yield first, future.result
+        while coming:
+            first, future = coming.popleft()
+            yield first, future.result
 
 
 def _weight(value: Any) -> int:
