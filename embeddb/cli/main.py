@@ -16,7 +16,9 @@ COMMANDS: Final = {
     "demo": "embeddb.cli.demo",
     "search": "embeddb.cli.search",
     "explain": "embeddb.cli.explain",
+    "distill": "embeddb.cli.distill",
     "doctor": "embeddb.cli.doctor",
+    "recall": "embeddb.cli.recall",
     "rescan": "embeddb.cli.rescan",
     "verify": "embeddb.cli.verify",
     "worker": "embeddb.cli.worker",
@@ -26,6 +28,7 @@ COMMANDS: Final = {
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {
     "schema": "embeddb.cli.schema",
+    "sql": "embeddb.cli.sql",
     "failures": "embeddb.cli.failures",
     "train": "embeddb.cli.train",
 }
