@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from psycopg import sql
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
@@ -18,9 +19,11 @@ from embeddb.cli.main import build
 from embeddb.errors import QueryError
 from embeddb.queue import Target, prepare, targets
 from embeddb.queue.rescan import PAGE, rescan
+from embeddb.queue.verify import verify
 from embeddb.sources.files import Files
 from embeddb.worker import drain
 from tests.media.library import COLOURS, library, png
+from tests.media.senses import Colours
 
 
 class Shop:
@@ -170,3 +173,33 @@ def test_unregistering_forgets_digests(shop: Shop) -> None:
     with shop.engine.begin() as connection:
         connection.execute(text("SELECT embeddb.unregister('photos.embedding')"))
         assert connection.scalar(text("SELECT count(*) FROM embeddb.digest")) == 0
+
+
+def test_verify_reads_files_as_the_worker_does(shop: Shop) -> None:
+    def found(encoder: Colours | None) -> list[tuple[str | None, str]]:
+        return [(violation.key, violation.kind) for violation in verify(shop.connection, shop.target, encoder)]
+
+    assert found(Colours()) == found(None) == []
+    (shop.root / "red.png").write_bytes(png("white"))
+    (shop.root / "blue.png").unlink()
+    assert found(Colours()) == [("3", "unreadable"), ("1", "stale")]
+    assert found(None) == []
+
+
+@pytest.fixture
+def worker_role(shop: Shop) -> Iterator[str]:
+    shop.connection.execute("CREATE ROLE media_worker")
+    yield "media_worker"
+    shop.connection.execute("RESET ROLE")
+    shop.connection.execute("DROP OWNED BY media_worker; DROP ROLE media_worker")
+
+
+def test_a_worker_needs_no_more_than_its_role(shop: Shop, worker_role: str) -> None:
+    shop.connection.execute("SELECT embeddb.grant_worker(%s)", [worker_role])
+    shop.connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(worker_role)))
+    (shop.root / "red.png").write_bytes(png("white"))
+    assert shop.rescan()["1"] == "changed"
+    engine = create_engine(shop.engine.url, connect_args={"options": f"-c role={worker_role}"})
+    assert drain(engine, shop.models.base).embedded == 1
+    engine.dispose()
+    assert shop.rescan()["1"] == "unchanged"
