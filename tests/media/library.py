@@ -26,7 +26,7 @@ class Library(NamedTuple):
 
 
 def library(
-    root: Path,
+    root: Path | str,
     *,
     metric: MetricName = "cosine",
     mode: Mode | None = None,
