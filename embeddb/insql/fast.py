@@ -102,7 +102,9 @@ def put_fast(connection: Connection, settings: Mapping[str, Any]) -> int:
 def put_tokens(
     driver: DriverConnection[Any], number: int, tokens: Sequence[str], vectors: NDArray[np.float32], *, halves: bool
 ) -> None:
-    """Tokens and their vectors, (tokens, dim), by COPY in binary."""
+    """Tokens and their vectors, (tokens, dim), by COPY in binary; in the order of the index, which is dense then."""
+    order = sorted(range(len(tokens)), key=lambda place: tokens[place].encode())
+    tokens, vectors = [tokens[place] for place in order], vectors[order]
     fields = [copying.integer(number), copying.texts(tokens), copying.vectors(vectors, halves)]
     columns = ["fast", "token", "half" if halves else "vector"]
     copying.copy(driver, "fast_token", columns, copying.in_batches(fields, len(tokens)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -101,8 +100,8 @@ def distil(
 
     ``encoder``: that of the embedding; it is asked for ``recipe.pieces``, and for nothing else, unless it embeds
     questions otherwise than rows: then pieces alone are fitted to, 5,000 of them by default. ``half``: token vectors
-    in half precision. ``checkpoint``: a file for the state, with which the same call goes on after an interruption;
-    it is deleted at the end.
+    in half precision. ``checkpoint``: a folder for the state, with which the same call goes on after an
+    interruption; its files are deleted at the end.
 
     Raises CatalogError for an unknown embedding, EncoderError for one that is not of texts, has fewer than 50 rows
     embedded, or whose encoder has another fingerprint than its rows.
@@ -131,6 +130,7 @@ def distil(
     problem = Fit(Bags.of(tokens, known), vectors, len(known), recipe.strength, _file(checkpoint, "fit"))
     while problem.rounds < rounds:
         problem.step()
+        problem.keep()
         tell("Fitting to all", problem.rounds, rounds)
     names, fitted = list(known), problem.vectors
     if recipe.parts and tokenizer.kind == "lexemes":
@@ -150,8 +150,9 @@ def distil(
         recipe={**asdict(recipe), "half": half, "of": rows},
         agreement=agreement,
     )
-    if checkpoint is not None:
-        shutil.rmtree(checkpoint, ignore_errors=True)
+    for done in ("pieces", "trial", "fit"):
+        if (path := _file(checkpoint, done)) is not None:
+            path.unlink(missing_ok=True)
     return fast
 
 
@@ -251,16 +252,18 @@ def _try_out(
     bags = Bags.of((tokens[n] for n in held), known)
     problem = Fit(Bags.of((tokens[n] for n in rest), known), vectors[rest], len(known), recipe.strength,
                   _file(checkpoint, "trial"))  # fmt: skip
-    best, made, loss = 0, bags.sums(problem.vectors), np.inf
-    while problem.rounds < recipe.rounds and problem.rounds - best < max(recipe.patience, 1):
+    losses = problem.losses
+    found = bags.sums(problem.vectors)
+    while not losses or (problem.rounds < recipe.rounds and min(losses) in losses[-recipe.patience :]):
         problem.step()
-        tell("Fitting", problem.rounds, recipe.rounds)
         found = bags.sums(problem.vectors)
-        if (now := 1 - float(cosines(found, vectors[held]).mean())) < loss:
-            best, made, loss = problem.rounds, found, now
+        losses.append(1 - float(cosines(found, vectors[held]).mean()))
+        problem.keep()
+        tell("Fitting", problem.rounds, recipe.rounds)
+    best = int(np.argmin(losses)) + 1
     return best, {
-        "cosine": round(1 - loss, 4),
-        "nearest": round(same_nearest(made, vectors[held], among, metric), 4),
+        "cosine": round(1 - losses[best - 1], 4),
+        "nearest": round(same_nearest(found, vectors[held], among, metric), 4),
         "texts": count,
         "fitted": len(rest),
     }

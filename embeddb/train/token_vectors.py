@@ -93,7 +93,9 @@ class Fit:
 
     ``plain``: without that weight, and with the rows of X as they are.
 
-    ``path``: where the state is kept every ten seconds, and taken up again by the same fit on the same data.
+    ``losses``: for the caller to note how it went; they are kept with the state.
+
+    ``path``: where ``keep`` saves the state, which is taken up again by the same fit on the same data.
     """
 
     bags: Bags
@@ -103,6 +105,7 @@ class Fit:
     path: Path | None = None
     plain: bool = False
     rounds: int = field(default=0, init=False)
+    losses: list[float] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         torch = require("torch", "text", "distilling")
@@ -150,14 +153,13 @@ class Fit:
         self.residual -= along * applied
         self.direction = self.residual + self.direction * ((self.residual**2).sum(0) / squared.clamp_min(1e-30))
         self.rounds += 1
-        if self.path is not None and time.monotonic() - self.saved > _SAVED:
-            self.save()
 
-    def save(self) -> None:
-        """Keep the state."""
-        if self.path is not None:
+    def keep(self) -> None:
+        """Save the state, where the last time is ten seconds ago."""
+        if self.path is not None and time.monotonic() - self.saved > _SAVED:
             tensors = {name: getattr(self, name).numpy() for name in ("solution", "residual", "direction")}
-            save_state(self.path, {"run": self.run.hexdigest(), "rounds": self.rounds}, tensors)
+            about = {"run": self.run.hexdigest(), "rounds": self.rounds, "losses": self.losses}
+            save_state(self.path, about, tensors)
             self.saved = time.monotonic()
 
     def _restore(self) -> bool:
@@ -166,7 +168,7 @@ class Fit:
             return False
         torch = require("torch", "text", "distilling")
         metadata, tensors = state
-        self.rounds = int(metadata["rounds"])
+        self.rounds, self.losses = int(metadata["rounds"]), list(metadata["losses"])
         self.solution, self.residual, self.direction = (
             torch.from_numpy(tensors[name]) for name in ("solution", "residual", "direction")
         )

@@ -23,7 +23,10 @@ BEGIN
                                          ELSE 1 / sqrt(count(*) OVER (PARTITION BY n.token)) END::real AS share
                       FROM unnest(tokens) AS n (token)) u
               LEFT JOIN embeddb.fast_token t ON t.fast = model.id AND t.token = u.token OFFSET 0) v;
-    IF model.component AND result IS NOT NULL THEN
+    IF result IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF model.component THEN
         whole := @extschema:vector@.vector_norm(result);
         result := @extschema:vector@.subvector(result, 1, @extschema:vector@.vector_dims(result) - 1);
         IF @extschema:vector@.vector_norm(result) < nothing * whole THEN

@@ -1,0 +1,94 @@
+"""``embeddb sql``: encoders inside the database, for ``embeddb.embed``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from embeddb.cli.output import UrlOption, connected, err, out
+
+app = typer.Typer(help="Encoders inside the database, for embeddb.embed.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The embedding.")]
+
+
+@app.command()
+def install(
+    name: Name,
+    url: UrlOption = None,
+    half: Annotated[
+        bool, typer.Option("--halfvec", help="Weights in half precision: half the size, cosine above 0.9999.")
+    ] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Distil the encoder as well, as embeddb distill does.")] = False,
+    called: Annotated[
+        str | None, typer.Option("--name", help="What to call it, by default as the model.", show_default=False)
+    ] = None,
+) -> None:
+    """Put an embedding's encoder into the database: a transformer's weights, or word vectors.
+
+    Every embedding with the same encoder has it then. An encoder that has no SQL can still be distilled.
+    """
+    from embeddb.encoders import SentenceTransformer, WordVectors, from_config
+    from embeddb.errors import EncoderError
+    from embeddb.insql import install_transformer, install_words
+    from embeddb.insql.distill import subject
+
+    with connected(url) as connection:
+        encoder = from_config(subject(connection, name).config)
+        with err.status("Installing …"):
+            if isinstance(encoder, SentenceTransformer):
+                weights = install_transformer(connection, encoder, half=half, name=called)
+                out.print(f"{weights.name}: a transformer, {weights.size / 1e6:.1f} MB", markup=False)
+            elif isinstance(encoder, WordVectors):
+                words = install_words(connection, encoder, name=called)
+                out.print(f"{words.name}: {words.tokens:,} words, {words.size / 1e6:.1f} MB", markup=False)
+            elif not fast:
+                raise EncoderError(f"{encoder!r} has no SQL of its own: distil it (--fast, or embeddb distill {name})")
+        if fast and not isinstance(encoder, WordVectors):
+            from embeddb.cli.distill import tell
+            from embeddb.train.distil import distil
+
+            with err.status("Distilling …"):
+                found = distil(connection, name, encoder)
+            tell(found)
+        connection.commit()
+
+
+@app.command("list")
+def list_(url: UrlOption = None) -> None:
+    """The encoders inside this database."""
+    from rich.table import Table
+
+    from embeddb.catalog.install import require
+    from embeddb.insql import installed, installed_fast
+
+    table = Table("name", "kind", "MB", "precision", "for", "agreement: cosine, nearest")
+    with connected(url) as connection:
+        require(connection)
+        for one in installed(connection):
+            table.add_row(
+                one.name, "transformer", f"{one.size / 1e6:.1f}", "half" if one.half else "single", "all", "exact"
+            )
+        for fast in installed_fast(connection):
+            near = "exact" if fast.agreement is None else "{cosine:.3f}, {nearest:.3f}".format(**fast.agreement)
+            kind = "word vectors" if fast.embedding is None else f"distilled, {fast.tokenizer}"
+            precision = "half" if fast.half else "single"
+            table.add_row(fast.name, kind, f"{fast.size / 1e6:.1f}", precision, fast.embedding or "all", near)
+    out.print(table)
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="As embeddb sql list shows it.")], url: UrlOption = None) -> None:
+    """Take an encoder out of the database. The embeddings, their vectors and the cache of queries stay."""
+    from embeddb.catalog.install import require
+    from embeddb.insql import installed, remove_fast, remove_transformer
+
+    with connected(url) as connection:
+        require(connection)
+        if any(one.name == name for one in installed(connection)):
+            remove_transformer(connection, name)
+        else:
+            remove_fast(connection, name)
+        connection.commit()
+    out.print(f"{name} is removed.", markup=False)
