@@ -20,16 +20,16 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
-from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.types import TypeDecorator
 
 from embeddb.errors import EmbeddbError, QueryError
-from embeddb.orm.bit_types import BIT, QueryBits
+from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.offload import offload
 from embeddb.orm.query_vector import parameter_type
 from embeddb.orm.settings import Settings
-from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
-from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
+from embeddb.orm.types import unwrapped
+from embeddb.query.embedding import AnyEmbedding, resolve
+from embeddb.query.lateral import nearest_to, sql_type
 from embeddb.vectors import to_text
 from embeddb.vectors.bits import as_bits
 
@@ -67,30 +67,10 @@ def for_each(
         .cte()
         .prefix_with("MATERIALIZED")
     )
-    near = nearest_to(found, each.c.vector, k, among, exact, what="for_each").lateral()
+    near = nearest_to(found, each.c.vector, k, among, exact, what="for_each")
     same = and_(*(column == key for column, key in zip(found.key, near.c, strict=False)))
     statement = select(each.c.ordinal, found.entity, near.c.distance).select_from(each).join(near, true())
     return statement.join(found.entity, same).order_by(each.c.ordinal, near.c.distance)
-
-
-def nearest_to(
-    embedding: Embedding, vector: KeyedColumnElement[Any], k: int, among: Select[Any] | None, exact: bool, *, what: str
-) -> Select[Any]:
-    """The keys and the distance of the ``k`` rows nearest to a column of a row outside, for a LATERAL join."""
-    if k < 1:
-        raise QueryError(f"{what}: k is the number of rows for each, at least 1, not {k}")
-    # In a subquery, because the settings go around it in another, which must not read the column's table anew.
-    table = vector.table
-    outside = cast(select(vector).correlate(table).scalar_subquery(), sql_type(embedding.settings))
-    measured = embedding.distance(embedding.query(outside, exact=exact), exact=exact).label("distance")
-    rows = embedding.rows(among, what).add_columns(measured)
-    return rows.order_by(in_full(measured.element) if exact else measured).limit(k).correlate(table)
-
-
-def sql_type(settings: Settings) -> VECTOR | HALFVEC | BIT:
-    """What a value is cast to, to be compared with a column of these settings."""
-    kind = parameter_type(settings)
-    return BIT(kind.length) if isinstance(kind, QueryBits) else HALFVEC() if kind.storage == "halfvec" else VECTOR()
 
 
 class QueryTexts(TypeDecorator[Any]):

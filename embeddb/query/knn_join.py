@@ -8,7 +8,7 @@ from sqlalchemy import Select, and_, not_, select, true
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
-from embeddb.query.for_each import nearest_to
+from embeddb.query.lateral import nearest_to
 
 
 def knn_join(
@@ -41,7 +41,7 @@ def knn_join(
     if outer.table is inner.table:
         itself = and_(*(mine == other for mine, other in zip(outer.key, inner.key, strict=True)))
         among = (select(inner.entity) if among is None else among).where(not_(itself))
-    near = nearest_to(inner, outer.column, k, among, exact, what="knn_join").lateral()
+    near = nearest_to(inner, outer.column, k, among, exact, what="knn_join")
     same = and_(*(column == key for column, key in zip(inner.key, near.c, strict=False)))
     statement = select(outer.entity, inner.entity, near.c.distance).select_from(outer.entity).join(near, true())
     statement = statement.join(inner.entity, same).where(outer.column.is_not(None))

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Connection, Engine, bindparam, event, exists, func, select, text
+from sqlalchemy import Connection, Engine, bindparam, event, exists, func, insert, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, aliased
 
 from embeddb import nearest
 from embeddb.errors import NoEmbedding, QueryError, VectorError
 from embeddb.query.for_each import for_each
-from tests.query.items import HASHING, VECTORS, Half, Item, Pair, distances, plan
+from tests.query.items import HASHING, ROWS, VECTORS, Half, Item, Pair, distances, plan
 
 
 def by_query(rows: Any) -> dict[int, list[int]]:
@@ -55,6 +55,28 @@ def test_recall_and_index(session: Session, embedding: Any) -> None:
 def test_more_rows_than_the_index_gives_by_itself(session: Session) -> None:
     rows = session.execute(for_each(Item.embedding, list(VECTORS[:2]), k=300)).all()
     assert [row.ordinal for row in rows] == [0] * 300 + [1] * 300
+
+
+@pytest.mark.parametrize("cats", [1, 5, 50, 250])
+def test_among_is_filled_whatever_it_leaves(session: Session, cats: int) -> None:
+    numbers = np.arange(0, 3000, 300)
+    among = select(Item).where(Item.cat < cats)
+    rows = session.execute(for_each(Item.embedding, list(VECTORS[numbers]), k=8, among=among)).all()
+    k = min(8, 6 * cats)
+    assert [row.ordinal for row in rows] == [n for n in range(10) for _ in range(k)]
+    hits = 0
+    for ordinal, at in enumerate(numbers):
+        expected = [n for n in np.argsort(distances("cosine", VECTORS, VECTORS[at])) if n % 500 < cats][:k]
+        hits += len({row[1].id for row in rows if row.ordinal == ordinal} & set(expected))
+    assert hits >= 0.95 * 10 * k
+
+
+def test_a_graph_that_ends_early(session: Session) -> None:
+    copies = VECTORS[3] + 4
+    numbers = range(ROWS, ROWS + 300)
+    session.execute(insert(Item), [{"id": n, "cat": 1, "title": "copy", "embedding": copies} for n in numbers])
+    assert len(session.execute(for_each(Item.embedding, [copies, VECTORS[0]], k=350)).all()) == 700
+    session.rollback()
 
 
 def test_among(session: Session) -> None:
