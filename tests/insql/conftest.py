@@ -17,8 +17,11 @@ from embeddb.encoders import SentenceTransformer
 from embeddb.insql import install_transformer
 from embeddb.local import LocalPostgres
 from tests.catalog.application import connect
+from tests.catalog.databases import catalog, db
 from tests.conftest import fresh_database
 from tests.insql.small_models import Models
+
+__all__ = ["catalog", "db"]
 
 
 @dataclass(frozen=True)

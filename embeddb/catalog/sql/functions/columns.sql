@@ -33,12 +33,13 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- The condition that row `alias` has the key that the JSON expression `key` holds. It uses the equality of the primary
--- key's index, so that the index serves it whatever the type, and names every type by its schema.
+-- key's index, so that the index serves it whatever the type, and names every type by its schema. -1: without a length;
+-- "character" would cut a text to its first letter.
 CREATE OR REPLACE FUNCTION embeddb.match_sql(relation regclass, keys name[], alias text, key text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(format('%s.%I OPERATOR(%I.%s) (%s %s)::%s', alias, k.name, n.nspname, o.oprname, key,
                              CASE WHEN cardinality(keys) = 1 THEN '#>> ''{}''' ELSE format('->> %s', k.place - 1) END,
-                             format_type(a.atttypid, NULL)), ' AND ' ORDER BY k.place)
+                             format_type(a.atttypid, -1)), ' AND ' ORDER BY k.place)
       FROM unnest(keys) WITH ORDINALITY AS k (name, place)
       JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
       JOIN pg_index i ON i.indrelid = relation AND i.indisprimary

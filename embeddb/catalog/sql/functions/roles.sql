@@ -55,7 +55,7 @@ BEGIN
                    ' embeddb.search_sql(integer, name[], text, text, text), embeddb.vector_of_sql(integer, text),'
                    ' embeddb.votes_sql(integer, name, text, text, text), embeddb.filter_sql(regclass, jsonb, text),'
                    ' embeddb.column_of(regclass, text), embeddb.match_sql(regclass, name[], text, text),'
-                   ' embeddb.key_sql(name[], text),'
+                   ' embeddb.key_sql(name[], text), embeddb.effort(integer, integer, integer),'
                    ' embeddb.first_centres(@extschema:vector@.vector[], integer, bigint),'
                    ' embeddb.nearest_centres(@extschema:vector@.vector[], @extschema:vector@.vector[])'
                    ' TO %I', role);

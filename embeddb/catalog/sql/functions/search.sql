@@ -50,9 +50,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         '      CROSS JOIN LATERAL (%6$s) AS n'
         '      WHERE n.distance <= $1 AND n.key <> a.key) AS x'
         ' GROUP BY x.one, x.two ORDER BY 3, 1, 2',
-        ' WHERE ' || embeddb.scan_settings_sql(e.index, embeddb.candidates_sql(e.spec, '($2 + 1)')),
+        ' WHERE ' || embeddb.scan_settings_sql(e.id, e.spec, '($2 + 1)'),
         embeddb.score_sql(e.spec, 'min(x.distance)'), embeddb.key_sql(e.keys, 't'), v.held, e.relation,
-        embeddb.nearest_sql(e.spec, e.relation::text, v.held, format('to_jsonb(%s) AS key', embeddb.key_sql(e.keys, 't')),
+        embeddb.nearest_sql(e.id, e.spec, e.relation::text, v.held, format('to_jsonb(%s) AS key', embeddb.key_sql(e.keys, 't')),
                             'a.v', '($2 + 1)', v.held || ' IS NOT NULL'))
       FROM embeddb.described(embedding) AS e CROSS JOIN LATERAL (SELECT format('t.%I', e.vector) AS held) AS v
 $$;
@@ -94,11 +94,11 @@ $$;
 -- What the functions here compose their statements of: an embedding with its table, columns and specification, and its key
 -- as JSON by the columns c1, c2, …
 CREATE OR REPLACE FUNCTION embeddb.described(
-    embedding text, OUT id integer, OUT relation regclass, OUT keys name[], OUT vector name, OUT spec jsonb, OUT index jsonb,
+    embedding text, OUT id integer, OUT relation regclass, OUT keys name[], OUT vector name, OUT spec jsonb,
     OUT key text
 )
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.id, e.relation, c.keys, c.vector, e.spec, nullif(e.spec -> 'index', 'null'),
+    SELECT e.id, e.relation, c.keys, c.vector, e.spec,
            format('to_jsonb(%s)', embeddb.key_sql(
                ARRAY(SELECT ('c' || i)::name FROM generate_series(1, cardinality(c.keys)) AS i), 'n'))
       FROM embeddb.embedding e CROSS JOIN LATERAL embeddb.columns(e.id) AS c

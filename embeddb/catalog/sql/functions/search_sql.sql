@@ -26,21 +26,48 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM embeddb.key_columns(relation, keys) AS k
 $$;
 
+-- How far a scan looks: ef_search, probes or candidates. `usual`, unless embeddb recall fitted a figure to the embedding's
+-- rows: that stands in the comment of its index, where searches in Python find it too (embeddb.orm.effort).
+CREATE OR REPLACE FUNCTION embeddb.effort(embedding integer, wanted integer, usual integer) RETURNS integer
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    said text := (
+        SELECT s.description
+          FROM embeddb.embedding e
+          JOIN pg_index i ON i.indrelid = e.relation
+          JOIN pg_description s ON s.objoid = i.indexrelid AND s.classoid = 'pg_class'::regclass AND s.objsubid = 0
+         WHERE e.id = effort.embedding AND s.description LIKE 'embeddb recall@%'
+           AND EXISTS (SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = e.relation AND a.attnum = d.refobjsubid
+                        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = e.relation
+                          AND a.attname = (embeddb.columns(e.id)).vector)
+         LIMIT 1);
+BEGIN
+    RETURN coalesce(
+        ceil(substring(said FROM ' default=([0-9]+)')::float8
+             * greatest(1, wanted / substring(said FROM '^embeddb recall@([0-9]+)')::float8))::integer, usual);
+END $$;
+
 -- The settings of a scan that is to yield `wanted` rows, as conditions that are true. The same as those that searches in
 -- Python bring along.
-CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(index jsonb, wanted text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(embedding integer, spec jsonb, wanted text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(format('pg_catalog.set_config(%L, %s, true) IS NOT NULL', s.name, s.value), ' AND ')
-      FROM (VALUES
-            ('hnsw', 'hnsw.ef_search',
-             format('LEAST(1000, GREATEST(64, 2 OPERATOR(pg_catalog.*) %s))::pg_catalog.text', wanted)),
-            ('hnsw', 'hnsw.iterative_scan', '''strict_order'''),
-            ('hnsw', 'hnsw.max_scan_tuples', '''2147483647'''),
+      FROM (SELECT least(l.lists, ceil(3 * sqrt(l.lists)))::integer AS probes
+              FROM (SELECT (spec -> 'index' ->> 'lists')::integer AS lists) AS l) AS i
+     CROSS JOIN LATERAL (VALUES
+            ('hnsw', 'hnsw.ef_search', format(
+                'LEAST(1000, %s)::pg_catalog.text',
+                CASE WHEN embeddb.is_coarse(spec) THEN embeddb.candidates_sql(embedding, spec, wanted)
+                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(64, 2 OPERATOR(pg_catalog.*) %2$s))',
+                                 embedding, wanted) END)),
+            ('hnsw', 'hnsw.iterative_scan', quote_literal('strict_order')),
+            ('hnsw', 'hnsw.max_scan_tuples', quote_literal('2147483647')),
             ('ivfflat', 'ivfflat.probes',
-             quote_literal(least((index ->> 'lists')::integer, ceil(3 * sqrt((index ->> 'lists')::float8)))::text)),
-            ('ivfflat', 'ivfflat.iterative_scan', '''relaxed_order''')
+             CASE WHEN embeddb.is_coarse(spec) THEN quote_literal(i.probes)
+                  ELSE format('embeddb.effort(%s, %s, %s)::pg_catalog.text', embedding, wanted, i.probes) END),
+            ('ivfflat', 'ivfflat.iterative_scan', quote_literal('relaxed_order'))
            ) AS s (method, name, value)
-     WHERE s.method = index ->> 'method'
+     WHERE s.method = spec -> 'index' ->> 'method'
 $$;
 
 -- What an embedding's index holds of the vector `vector`: itself, its copy in half precision, its first dimensions, its
@@ -99,13 +126,13 @@ $$;
 
 -- The rows of `target` (as t) that are nearest to the vector expression `vector`, at most `k`: `columns` and `distance`.
 CREATE OR REPLACE FUNCTION embeddb.nearest_sql(
-    spec jsonb, target text, held text, columns text, vector text, k text, condition text
+    embedding integer, spec jsonb, target text, held text, columns text, vector text, k text, condition text
 ) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN embeddb.is_coarse(spec) THEN
         format('SELECT x.*, %s AS distance FROM (SELECT %s, %s AS held FROM %s AS t WHERE %s ORDER BY %s LIMIT %s) AS x'
                ' ORDER BY distance LIMIT %s', embeddb.distance_sql(spec, 'x.held', vector), columns, held, target, condition,
-               embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(spec, k), k)
+               embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(embedding, spec, k), k)
     ELSE
         format('SELECT %s, %s AS distance FROM %s AS t WHERE %s ORDER BY distance LIMIT %s',
                columns, embeddb.distance_sql(spec, held, vector), target, condition, k)
@@ -113,9 +140,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- How many rows the index has to yield for `k`.
-CREATE OR REPLACE FUNCTION embeddb.candidates_sql(spec jsonb, k text) RETURNS text
+CREATE OR REPLACE FUNCTION embeddb.candidates_sql(embedding integer, spec jsonb, k text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN embeddb.is_coarse(spec) THEN format('GREATEST(100, 10 OPERATOR(pg_catalog.*) %s)', k) ELSE k END
+    SELECT CASE WHEN embeddb.is_coarse(spec)
+                THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 20 OPERATOR(pg_catalog.*) %2$s))', embedding, k) ELSE k END
 $$;
 
 -- A statement that yields the rows nearest to the vector expression `vector`, at most `k` of them, the nearest first:
@@ -140,10 +168,10 @@ BEGIN
         'WITH q AS MATERIALIZED (SELECT (%s)::%I.%s(%s) AS v%s)'
         ' SELECT %s, s.distance, %s AS score FROM (%s) AS s ORDER BY s.distance OPERATOR(pg_catalog.+) 0',
         vector, embeddb.pgvector_schema(), spec ->> 'storage', spec ->> 'dim',
-        ' WHERE ' || embeddb.scan_settings_sql(nullif(spec -> 'index', 'null'), embeddb.candidates_sql(spec, k)),
+        ' WHERE ' || embeddb.scan_settings_sql(embedding, spec, k),
         (SELECT string_agg('s.c' || i, ', ' ORDER BY i) FROM generate_series(1, cardinality(carried)) AS i),
         embeddb.score_sql(spec, 's.distance'),
-        embeddb.nearest_sql(spec, target, held, columns, '(SELECT q.v FROM q)', k,
+        embeddb.nearest_sql(embedding, spec, target, held, columns, '(SELECT q.v FROM q)', k,
                             concat_ws(' AND ', held || ' IS NOT NULL', '(SELECT q.v FROM q) IS NOT NULL',
                                       '(' || condition || ')')));
 END $$;

@@ -58,7 +58,7 @@ BEGIN
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
       JOIN pg_am m ON m.oid = c.relam AND m.amname IN ('gin', 'gist')
-      JOIN pg_attribute x ON x.attrelid = i.indexrelid AND x.attnum = 1 AND x.atttypid IN ('tsvector'::regtype, 'gtsvector'::regtype)
+      JOIN pg_opclass p ON p.oid = i.indclass[0] AND p.opcintype = 'tsvector'::regtype
       LEFT JOIN pg_attribute a ON a.attrelid = relation AND a.attnum = i.indkey[0]
       LEFT JOIN pg_attrdef d ON d.adrelid = relation AND d.adnum = a.attnum AND a.attgenerated <> ''
      WHERE i.indrelid = relation AND i.indisvalid AND i.indpred IS NULL

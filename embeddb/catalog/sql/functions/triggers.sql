@@ -348,7 +348,7 @@ BEGIN
         PERFORM embeddb.make_functions(embedding);
     END IF;
     IF md5(wanted::text) = (SELECT e.built FROM embeddb.embedding e WHERE e.id = refresh.embedding)
-       AND NOT EXISTS (SELECT embeddb.problems(embedding)) THEN
+       AND NOT EXISTS (SELECT embeddb.trigger_problems(embedding)) THEN
         RETURN functions;
     END IF;
     PERFORM embeddb.disarm(embedding);
@@ -359,16 +359,26 @@ BEGIN
     RETURN true;
 END $$;
 
--- What stands between an embedding and its promise, in words.
+-- What stands between an embedding and its promise, in words; and what its table lacks for searching. SECURITY DEFINER, so
+-- that workers may ask: it tells names alone.
 CREATE OR REPLACE FUNCTION embeddb.problems(embedding integer) RETURNS SETOF text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    target regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = problems.embedding);
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = target) THEN
+    IF NOT EXISTS (SELECT FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation WHERE e.id = problems.embedding) THEN
         RETURN NEXT 'its table is gone: call embeddb.unregister';
         RETURN;
     END IF;
+    RETURN QUERY SELECT embeddb.trigger_problems(embedding);
+    RETURN QUERY SELECT format('the function %s is missing, or is not as it should be: call embeddb.refresh', m)
+                   FROM embeddb.missing_functions(embedding) AS m;
+END $$;
+
+-- Triggers that are missing, disabled or passed by.
+CREATE OR REPLACE FUNCTION embeddb.trigger_problems(embedding integer) RETURNS SETOF text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    target regclass := (SELECT e.relation FROM embeddb.embedding e WHERE e.id = trigger_problems.embedding);
+BEGIN
     -- Triggers keep their names when a column is renamed: count them by function, not by name. Of partitions only the
     -- statement triggers could be missing; without them the workers clear up.
     RETURN QUERY
@@ -388,8 +398,5 @@ BEGIN
                   'call embeddb.refresh', m)
       FROM embeddb.meddlers(target) AS m
      WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = target AND cardinality(t.tgattr::int2[]) > 0
-                      AND t.tgfoid = to_regprocedure(format('embeddb.on_change_%s()', embedding)))
-    UNION ALL
-    SELECT format('the function %s is missing, or is not as it should be: call embeddb.refresh', m)
-      FROM embeddb.missing_functions(embedding) AS m;
+                      AND t.tgfoid = to_regprocedure(format('embeddb.on_change_%s()', embedding)));
 END $$;

@@ -11,7 +11,7 @@ SELECT e.id, embeddb.name(e.id) AS name, n.nspname AS schema, c.relname AS "tabl
   JOIN embeddb.encoder r ON r.id = e.encoder
  CROSS JOIN LATERAL embeddb.columns(e.id) AS x
  CROSS JOIN LATERAL (
-    SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, NULL) ORDER BY u.place) AS types
+    SELECT pg_catalog.array_agg(pg_catalog.format_type(a.atttypid, -1) ORDER BY u.place) AS types
       FROM pg_catalog.unnest(x.keys) WITH ORDINALITY AS u (name, place)
       JOIN pg_catalog.pg_attribute a ON a.attrelid = e.relation AND a.attname = u.name) AS k
  CROSS JOIN LATERAL (
