@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 from sqlalchemy.engine import Result
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_session, sessionmaker
@@ -14,7 +14,9 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_sess
 from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
 from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
+from embeddb.orm.following import other_encoders
 from embeddb.orm.pending import Pending, embed_instances, embed_pendings, stale
+from embeddb.orm.serving import serving
 from embeddb.orm.statements import embed_statement
 
 SessionTarget = (
@@ -39,7 +41,10 @@ class _Hooks:
     progress: Progress | None
 
     def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
-        session.info[_FLUSHED] = embed_instances(session, [*session.new, *session.dirty], self.progress)
+        written = [*session.new, *session.dirty]
+        mappers = dict.fromkeys(inspect(instance).mapper for instance in written)
+        with serving(other_encoders(session, mappers, {})):
+            session.info[_FLUSHED] = embed_instances(session, written, self.progress)
 
     def after_flush_postexec(self, session: Session, context: UOWTransaction) -> None:
         # A later before_flush listener, or a mapper's before_insert, may have changed a source after it was
@@ -48,7 +53,13 @@ class _Hooks:
         embed_pendings(session, stale(pendings), self.progress)
 
     def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
-        return embed_statement(state, self.progress) if state.is_insert or state.is_update else None
+        if state.is_column_load or state.is_relationship_load:
+            return None
+        others = other_encoders(state.session, state.all_mappers, state.bind_arguments)
+        with serving(others):
+            if state.is_insert or state.is_update:
+                return embed_statement(state, self.progress)
+            return state.invoke_statement() if others and state.is_select else None
 
     def listeners(self) -> Iterable[tuple[str, Callable[..., Any]]]:
         yield "before_flush", self.before_flush

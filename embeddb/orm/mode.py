@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from embeddb.errors import DeclarationError
+from embeddb.orm.serving import serves_other
+from embeddb.orm.settings import Settings
 from embeddb.spec import MODES, Mode
 
 _override: ContextVar[Mode | None] = ContextVar("embeddb_mode", default=None)
@@ -27,6 +29,9 @@ def embedding_mode(mode: Mode) -> Iterator[None]:
         _override.reset(token)
 
 
-def current_mode(declared: Mode) -> Mode:
-    """The mode in force: the innermost block's, or else the declared one."""
-    return _override.get() or declared
+def current_mode(settings: Settings) -> Mode:
+    """The mode in force: the innermost block's, or else the declared one.
+
+    What another encoder than the declared one serves is left to the queue, whose workers have that one.
+    """
+    return "queued" if serves_other(settings) else _override.get() or settings.mode

@@ -156,7 +156,7 @@ def _brought(state: InstanceState[Any], declaration: Declaration) -> bool:
 
 def _due(state: InstanceState[Any], declaration: Declaration) -> bool:
     """Whether this flush is to embed: a new row, a changed source, or a vector that was set to None."""
-    if current_mode(declaration.settings.mode) == "queued":
+    if current_mode(declaration.settings) == "queued":
         return False
     if state.key is None:
         return True

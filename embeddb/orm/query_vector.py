@@ -45,6 +45,7 @@ from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.effort import MAX_EF_SEARCH, effort, probes, reranks
 from embeddb.orm.index_expression import compared, compares_halfvec, index_of
 from embeddb.orm.offload import offload
+from embeddb.orm.serving import serves_other, serving_encoder
 from embeddb.orm.settings import Settings, settings_of
 from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
 from embeddb.spec import HNSW, IVFFlat
@@ -128,9 +129,10 @@ class _Query:
 
     def coerce(self, value: Any) -> Vector:
         if isinstance(value, str | Waveform) or is_picture(value):
-            return offload(embed_query, self.settings.encoder, value)
+            return offload(embed_query, serving_encoder(self.settings), value)
         zero = self.settings.metric_name != "cosine"
-        return as_vector(value, self.settings.dim, what="the query's vector", allow_zero=zero)
+        dim = serving_encoder(self.settings).dim if serves_other(self.settings) else self.settings.dim
+        return as_vector(value, dim, what="the query's vector", allow_zero=zero)
 
 
 class QueryVectorType(_Query, VECTOR):
@@ -243,6 +245,8 @@ def scan_settings(
         yield _set("hnsw.ef_search", cast(func.least(literal_column(str(MAX_EF_SEARCH)), asked), Text))
         yield _set("hnsw.iterative_scan", literal_column(f"'{order}'"))
         yield _set("hnsw.max_scan_tuples", literal_column("'2147483647'") if most is None else most)
+        # Of work_mem, for what the scan has seen: where that is full it would end as well.
+        yield _set("hnsw.scan_mem_multiplier", literal_column("'100'"))
     elif isinstance(settings.index, IVFFlat):
         lists = literal_column(str(probes(settings.index))) if reranks(settings) else asked
         yield _set("ivfflat.probes", cast(func.least(literal_column(str(settings.index.lists)), lists), Text))

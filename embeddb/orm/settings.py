@@ -15,7 +15,7 @@ from embeddb.spec import Mode, OnError, OnUpdate, VectorIndex
 # Compared by identity, which also makes a type that holds it a constant part of SQLAlchemy's cache keys.
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Settings:
-    """The arguments of one ``embedding_column``; copies of the column share them."""
+    """The arguments of one ``embedding_column``, or ``bit_column``; copies of the column share them."""
 
     sources: tuple[str, ...]
     encoder: Encoder
@@ -42,6 +42,6 @@ class Settings:
 
 
 def settings_of(type_: Any) -> Settings | None:
-    """The settings that a column's type carries, or None for one that no ``embedding_column`` made."""
+    """The settings that a column's type carries, or None for one that was not declared."""
     settings = getattr(type_, "settings", None)
     return settings if isinstance(settings, Settings) else None

@@ -63,7 +63,7 @@ def embed_updated(session: Session, mapper: Mapper[Any], mappings: Sequence[Row]
 
 
 def _inline(mapper: Mapper[Any]) -> list[Declaration]:
-    return [d for d in declarations_of(mapper) if current_mode(d.settings.mode) == "inline"]
+    return [d for d in declarations_of(mapper) if current_mode(d.settings) == "inline"]
 
 
 # --- INSERT ---------------------------------------------------------------------------------------------------

@@ -65,8 +65,8 @@ BEGIN
 END $$;
 
 -- Exchanges the columns of an embedding whose new one is filled. At most `max_pending` rows may still wait for their new
--- vector: searches will find them only then. Waits for searches and writers that are under way, as ALTER TABLE does: set
--- lock_timeout, and try again. Returns the name of the old column.
+-- vector: searches will find them only then. Where searches and writers that are under way do not end within 0.3 s it gives
+-- up (55P03, lock_not_available): try again. Returns the name of the old embedding.
 CREATE OR REPLACE FUNCTION embeddb.swap(embedding text, max_pending bigint DEFAULT 0) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -85,7 +85,8 @@ BEGIN
 END $$;
 
 CREATE OR REPLACE FUNCTION embeddb.exchange(r embeddb.reembedding, max_pending bigint) RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+-- Gives way to whoever holds the table and waits for the gate, before that is a deadlock.
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '300ms' AS $$
 DECLARE
     e embeddb.embedding;
     column_name name := (embeddb.columns(r.serving)).vector;
@@ -191,25 +192,25 @@ RETURNS TABLE (index regclass) LANGUAGE sql STABLE SET search_path = pg_catalog,
      WHERE e.id = vector_indexes.embedding
 $$;
 
--- Which encoders serve, for sessions that were started under another. The caller holds embeddb.gate.
+-- Which encoders serve, and which may next, for sessions that were started under another. The caller holds the gate.
 --
 -- In a transaction whose snapshot is from before an exchange there is no right answer: it reads the old encoder here, and
 -- the new column by its name. Names by pg_identify_object_as_address are of this moment, whatever the snapshot: where
 -- they differ, that is a serialization failure, which such transactions are repeated for.
-CREATE OR REPLACE FUNCTION embeddb.serving(OUT name text, OUT encoder jsonb, OUT dim integer, OUT changing boolean)
+CREATE OR REPLACE FUNCTION embeddb.serving(OUT name text, OUT encoder jsonb, OUT next jsonb)
 RETURNS SETOF record LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM embeddb.embedding e
-          JOIN pg_trigger t ON t.tgrelid = e.relation AND t.tgfoid = to_regprocedure(format('embeddb.on_key_%s()', e.id))
-         WHERE (embeddb.columns(e.id)).vector <>
-               (pg_identify_object_as_address(1259, e.relation, (t.tgattr::int2[])[e.vector_at - 1])).object_names[3])
+          JOIN pg_attribute a ON a.attrelid = e.relation AND a.attname = (embeddb.columns(e.id)).vector
+         WHERE a.attname <> (pg_identify_object_as_address(1259, e.relation, a.attnum)).object_names[3])
     THEN
         RAISE EXCEPTION 'the encoder of an embedding was changed during this transaction'
             USING ERRCODE = 'serialization_failure', HINT = 'Repeat the transaction.';
     END IF;
     RETURN QUERY
-    SELECT v.name, v.encoder, v.dim, EXISTS (SELECT FROM embeddb.reembedding r WHERE r.serving = v.id)
+    SELECT v.name, v.encoder, (SELECT s.encoder FROM embeddb.reembedding r JOIN embeddb.embeddings s ON s.id = r.shadow
+                                WHERE r.serving = v.id)
       FROM embeddb.embeddings v
      WHERE NOT EXISTS (SELECT FROM embeddb.reembedding r WHERE r.shadow = v.id);
 END $$;

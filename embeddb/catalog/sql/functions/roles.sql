@@ -45,6 +45,8 @@ BEGIN
                    ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer),'
                    ' embeddb.embed(text, text, text)'
                    ' TO %I', role);
+    -- By which a session follows an encoder's change.
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.generation(), embeddb.serving(), embeddb.hold() TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.search(text, text, integer, jsonb),'
                    ' embeddb.neighbors(text, jsonb, integer, jsonb), embeddb.duplicates(text, float8, integer),'
                    ' embeddb.classify(text, text, text, integer), embeddb.classify(text, text, jsonb, integer),'
