@@ -6,7 +6,7 @@ or else something is pending for the row: a job, or a recorded failure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -18,7 +18,6 @@ from embeddb.encoders import Encoder, embed_documents
 from embeddb.errors import SourceError
 from embeddb.queue.target import Target
 from embeddb.sources.inputs import Inputs, Part, in_parts, locate
-from embeddb.sources.text import compose
 from embeddb.vectors.wire import Vector, unpack
 
 Kind = Literal["missing", "stale", "not blank", "unreadable", "orphan", "setup"]
@@ -26,11 +25,6 @@ Kind = Literal["missing", "stale", "not blank", "unreadable", "orphan", "setup"]
 #: Relative distance between a stored vector and a new encoding. Batches, machines and half precision make a row's
 #: vector differ by up to a thousandth; another text's vector is far beyond a hundredth.
 TOLERANCE: Final = 0.01
-
-
-def text_input(target: Target, values: Sequence[Any]) -> str | None:
-    """The text of a row, composed as the writers compose it."""
-    return compose(values, target.spec.sources, target.spec.template)
 
 
 @dataclass(frozen=True, slots=True)

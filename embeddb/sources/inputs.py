@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 from embeddb.encoders.protocol import Encoder, Modality
 from embeddb.errors import SourceError
 from embeddb.sources import audio, images
-from embeddb.sources.files import MAX_PIXELS, MAX_SECONDS, Files, FileState, shorten
+from embeddb.sources.files import MAX_BYTES, MAX_PIXELS, MAX_SECONDS, Files, FileState, shorten
 from embeddb.sources.fragments import split
 from embeddb.sources.roots import here
 from embeddb.sources.text import compose
@@ -95,10 +95,10 @@ class Reader:
     def _decode(self, data: bytes, name: str) -> Any:
         files = self.files
         if self.modality == "image":
-            pixels = files.max_pixels if files else MAX_PIXELS
-            return images.decode(data, name=name, max_bytes=len(data), max_pixels=pixels)
-        seconds = files.max_seconds if files else MAX_SECONDS
-        return audio.decode(data, name=name, max_bytes=len(data), max_seconds=seconds)
+            most, pixels = (files.max_bytes, files.max_pixels) if files else (MAX_BYTES, MAX_PIXELS)
+            return images.decode(data, name=name, max_bytes=most, max_pixels=pixels)
+        most, seconds = (files.max_bytes, files.max_seconds) if files else (audio.MAX_BYTES, MAX_SECONDS)
+        return audio.decode(data, name=name, max_bytes=most, max_seconds=seconds)
 
 
 @dataclass(slots=True)

@@ -144,6 +144,8 @@ def test_limits_are_those_of_the_policy(root: Path) -> None:
     ):
         with pytest.raises(SourceError, match=rf"{name}.*raise max_"):
             Reader(modality, files).read(name)  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="its bytes: the file is larger than 50 bytes"):
+        Reader("image", Files(root, max_bytes=50)).read((root / "a.png").read_bytes())
 
 
 @pytest.mark.parametrize(
