@@ -1,4 +1,4 @@
-"""``embeddb train``: encoders trained on the texts of a table."""
+"""``embeddb train``: encoders trained on the rows of a table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+from embeddb.cli.train_speaker import speaker
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from embeddb.encoders.words import WordVectors
 
 app = typer.Typer(help="Train encoders on your own rows.", no_args_is_help=True)
+app.command()(speaker)
 
 Source = Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="Whose texts to train on.")]
 Folder = Annotated[Path, typer.Option("--folder", "-o", help="Where to write the model.")]

@@ -25,7 +25,7 @@ from embeddb.encoders import Encoder
 from embeddb.errors import SourceError
 
 #: Rows that are fetched at a time.
-_FETCHED: Final = 1000
+FETCHED: Final = 1000
 
 
 def texts(connection: Connection, source: str | TextClause) -> Generator[str]:
@@ -34,8 +34,11 @@ def texts(connection: Connection, source: str | TextClause) -> Generator[str]:
     Through a cursor on the server, so no more than a thousand rows are in memory. Raises SourceError where there is
     no such column.
     """
-    statement: Any = source if isinstance(source, TextClause) else _column(connection, source)
-    with connection.execution_options(yield_per=_FETCHED).execute(statement) as result:
+    statement: Any = source
+    if not isinstance(source, TextClause):
+        column = column_of(connection, source)
+        statement = select(column).where(column.is_not(None))
+    with connection.execution_options(yield_per=FETCHED).execute(statement) as result:
         for row in result:
             if row[0] is not None:
                 yield str(row[0])
@@ -62,7 +65,8 @@ def register_encoder(connection: Connection, encoder: Encoder) -> bool:
     return True
 
 
-def _column(connection: Connection, name: str) -> Any:
+def column_of(connection: Connection, name: str) -> Column[Any]:
+    """The column "table.column" or "schema.table.column" as the database has it; SourceError where it has none."""
     *schema, table, column = name.split(".") if name.count(".") in (1, 2) else ("", "", "")
     if not table or not column:
         raise SourceError(f"{name!r} is neither table.column nor schema.table.column")
@@ -70,6 +74,11 @@ def _column(connection: Connection, name: str) -> Any:
         found = Table(table, MetaData(), schema=schema[0] if schema else None, autoload_with=connection)
     except NoSuchTableError:
         raise SourceError(f"{name}: there is no table {table!r}") from None
-    if column not in found.columns:
-        raise SourceError(f"{name}: {table!r} has no column {column!r}, only {', '.join(found.columns.keys())}")
-    return select(found.columns[column]).where(found.columns[column].is_not(None))
+    return of_table(found, column, name)
+
+
+def of_table(table: Table, column: str, name: str) -> Column[Any]:
+    """A column of a reflected table; ``name`` is what the SourceError calls it where there is none."""
+    if column not in table.columns:
+        raise SourceError(f"{name}: {table.name!r} has no column {column!r}, only {', '.join(table.columns.keys())}")
+    return table.columns[column]

@@ -1,0 +1,91 @@
+"""``embeddb train speaker``: a network that tells voices, or spoken commands, apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from embeddb.errors import SourceError
+    from embeddb.waveform import Waveform
+
+    Rows = Iterator[tuple[Waveform, str]]
+
+
+def speaker(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="TABLE.COLUMN|FOLDER", help="Files' names or bytes; or a folder with one inside for each speaker."
+        ),
+    ],
+    folder: Annotated[Path, typer.Option("--folder", "-o", help="Where to write the model.")],
+    label: Annotated[str, typer.Option(help="The column that says who speaks, or what is said.")] = "speaker",
+    roots: Annotated[
+        list[str] | None, typer.Option("--root", help="Where named files may be read from; may be repeated.")
+    ] = None,
+    url: UrlOption = None,
+    words: Annotated[bool, typer.Option("--words", help="Labels are words: tell apart what is said.")] = False,
+    start: Annotated[
+        Path | None, typer.Option(help="Train this model further, on few speakers of your own.", show_default=False)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Batches that learn to name the speakers.")] = 600,
+    triplets: Annotated[int, typer.Option(min=0, help="Batches that then learn to keep them apart.")] = 100,
+    batch: Annotated[int, typer.Option(min=2, help="Sounds in a batch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Another seed, another model.")] = 0,
+) -> None:
+    """DeepSpeaker: voices as vectors. Run again after an interruption, it goes on from its last checkpoint."""
+    from embeddb.train.speaker import SpeakerRecipe, train_speaker
+
+    recipe = SpeakerRecipe(
+        softmax_steps=steps, triplet_steps=triplets, batch=batch, seed=seed, labels="words" if words else "speakers"
+    )
+    with progress_bar("Training") as progress:
+
+        def report(step: int, total: int, _loss: float) -> None:
+            progress(step, total)
+
+        if Path(source).is_dir():
+            from embeddb.sources.recordings import recordings
+
+            encoder = train_speaker(recordings(source), folder, recipe, start=start, report=report)
+            registered = False
+        else:
+            from embeddb.train.rows import register_encoder
+
+            with _rows(url, source, label, roots) as (connection, rows):
+                encoder = train_speaker(rows, folder, recipe, start=start, report=report)
+                registered = register_encoder(connection, encoder)
+    out.print(f"{encoder.dim} dimensions in {encoder.model}")
+    out.print(f"encoder: {encoder!r}" + (", registered in the catalog" if registered else ""), markup=False)
+
+
+@contextmanager
+def _rows(url: str | None, source: str, label: str, roots: list[str] | None) -> Iterator[tuple[Connection, Rows]]:
+    """A connection for the catalog, and the rows, through one of their own that is open only while they are read."""
+    from sqlalchemy import create_engine
+
+    from embeddb.sources.files import Files
+    from embeddb.train.sounds import sounds
+
+    def skipped(error: SourceError) -> None:
+        err.print(f"left out: {error}", markup=False)
+
+    def rows() -> Rows:
+        with engine.connect() as reading:
+            yield from sounds(reading, source, label, Files(*roots) if roots else None, skipped=skipped)
+
+    engine = create_engine(database_url(url))
+    try:
+        with engine.begin() as connection:
+            yield connection, rows()
+    finally:
+        engine.dispose()

@@ -1,0 +1,48 @@
+"""Labelled sounds to train on, from the rows of a database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from embeddb.errors import SourceError
+from embeddb.sources.files import Files
+from embeddb.sources.inputs import Reader
+from embeddb.train.rows import column_of, of_table
+from embeddb.waveform import Waveform
+
+#: Rows that are fetched at a time; a row may hold a whole file.
+_FETCHED: Final = 16
+
+
+def sounds(
+    connection: Connection,
+    source: str,
+    label: str,
+    files: Files | None = None,
+    *,
+    skipped: Callable[[SourceError], None] | None = None,
+) -> Iterator[tuple[Waveform, str]]:
+    """(sound, label) of every row that has both, in the order of the primary key, so that a training can go on.
+
+    ``source``: "table.column" of paths or URIs, which are read as ``files`` allows, or of files' bytes. ``label``:
+    the column of the same table that says who speaks, or what is said. ``skipped``: told of each file that cannot be
+    read, which without it is raised. Raises SourceError where there is no such column.
+    """
+    column = column_of(connection, source)
+    labels = of_table(column.table, label, source)
+    statement = select(column, labels).where(column.is_not(None), labels.is_not(None))
+    read = Reader("audio", files).reading()
+    ordered = statement.order_by(*column.table.primary_key)
+    with connection.execution_options(yield_per=_FETCHED).execute(ordered) as result:
+        for value, name in result:
+            try:
+                found = read(value if isinstance(value, str) else bytes(value))
+            except SourceError as error:
+                if skipped is None:
+                    raise
+                skipped(error)
+            else:
+                yield found.value, str(name)
