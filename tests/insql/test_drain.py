@@ -221,7 +221,7 @@ def settle(db: Database, meanwhile: Any) -> tuple[int, int]:
 
 
 def test_rows_that_change_while_the_encoder_runs(drained: Database) -> None:
-    """A change: not written, still queued. Gone: its job goes. Locked by a writer: left for later, and not waited for."""
+    """A change: not written, still queued. Gone: its job goes. Locked by a writer: left for later, not waited for."""
     drained.execute("INSERT INTO notes SELECT i, 'cat' FROM generate_series(1, 6) i")
     with connect_like(drained) as writer:
 
