@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, FromClause, Select, inspect, literal_column, select, type_coerce
+from sqlalchemy import Column, ColumnElement, FromClause, Select, and_, inspect, literal_column, select, type_coerce
 from sqlalchemy.orm import QueryableAttribute, aliased
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from embeddb.errors import QueryError
 from embeddb.metrics import Metric
 from embeddb.orm.embedding_type import distance
-from embeddb.orm.index_expression import index_of
-from embeddb.orm.query_vector import SearchVector, parameter_type, query_expression
+from embeddb.orm.query_vector import parameter_type, query_expression
 from embeddb.orm.settings import Settings, settings_of
 
 AnyEmbedding = QueryableAttribute[Any] | Column[Any] | ColumnElement[Any]
@@ -55,12 +55,13 @@ class Embedding:
         """The query's vector alone, for whoever brings the settings of the scan himself."""
         return query_expression(query, self.settings, exact=True)
 
-    def query(self, vector: ColumnElement[Any], *, exact: bool = False) -> ColumnElement[Any]:
-        """An SQL expression as the query's vector, which brings the settings of an index scan as a parameter does."""
-        coerced: ColumnElement[Any] = type_coerce(vector, parameter_type(self.settings))
-        if exact or self.settings.index is None:
-            return coerced
-        return SearchVector(coerced, index_of(self.column, self.settings))
+    def as_query(self, vector: ColumnElement[Any]) -> ColumnElement[Any]:
+        """An SQL expression as the query's vector, of a type that tells its settings."""
+        return type_coerce(vector, parameter_type(self.settings))
+
+    def is_row(self, row: Iterable[ColumnElement[Any]]) -> ColumnElement[bool]:
+        """Whether a row is the one whose key stands in the first columns of ``row``."""
+        return and_(*(mine == other for mine, other in zip(self.key, row, strict=False)))
 
     def another(self) -> Embedding:
         """The same embedding of an alias of its own, to be read beside this one in one statement."""

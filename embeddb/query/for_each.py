@@ -11,7 +11,6 @@ from sqlalchemy import (
     Dialect,
     Select,
     Text,
-    and_,
     bindparam,
     cast,
     func,
@@ -68,7 +67,7 @@ def for_each(
         .prefix_with("MATERIALIZED")
     )
     near = nearest_to(found, each.c.vector, k, among, exact, what="for_each")
-    same = and_(*(column == key for column, key in zip(found.key, near.c, strict=False)))
+    same = found.is_row(near.c)
     statement = select(each.c.ordinal, found.entity, near.c.distance).select_from(each).join(near, true())
     return statement.join(found.entity, same).order_by(each.c.ordinal, near.c.distance)
 

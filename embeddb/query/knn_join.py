@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, and_, not_, select, true
+from sqlalchemy import Select, not_, select, true
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
@@ -39,10 +39,9 @@ def knn_join(
             "vectors of two encoders have no distance; embed one of them with the other's encoder"
         )
     if outer.table is inner.table:
-        itself = and_(*(mine == other for mine, other in zip(outer.key, inner.key, strict=True)))
-        among = (select(inner.entity) if among is None else among).where(not_(itself))
+        among = (select(inner.entity) if among is None else among).where(not_(outer.is_row(inner.key)))
     near = nearest_to(inner, outer.column, k, among, exact, what="knn_join")
-    same = and_(*(column == key for column, key in zip(inner.key, near.c, strict=False)))
+    same = inner.is_row(near.c)
     statement = select(outer.entity, inner.entity, near.c.distance).select_from(outer.entity).join(near, true())
     statement = statement.join(inner.entity, same).where(outer.column.is_not(None))
     return statement.order_by(*outer.key, near.c.distance)

@@ -21,13 +21,12 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from embeddb.errors import QueryError
 from embeddb.orm.bit_types import BIT, QueryBits
-from embeddb.orm.effort import effort
-from embeddb.orm.query_vector import parameter_type, scan_settings
+from embeddb.orm.query_vector import parameter_type
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.query.candidates import DEARER
 from embeddb.query.embedding import Embedding, in_full
-from embeddb.query.scan import holds_distances
+from embeddb.query.scan import holds_distances, relaxed
 
 
 def nearest_to(
@@ -39,16 +38,14 @@ def nearest_to(
     settings, table = embedding.settings, vector.table
     # In a subquery, because the settings go around it in another, which must not read the column's table anew.
     outside = cast(select(vector).correlate(table).scalar_subquery(), sql_type(settings))
-    query = embedding.query(outside, exact=True)
+    query = embedding.as_query(outside)
     measured = embedding.distance(query, exact=True).label("distance")
     rows = embedding.rows(among, what)
     everything = rows.add_columns(measured).order_by(in_full(measured.element)).limit(k).correlate(table)
-    if exact or not holds_distances(settings.index):
+    if exact or not holds_distances(settings):
         return everything.lateral()
     wanted = bindparam("k", k, Integer, unique=True)
-    conditions = scan_settings(settings, effort(settings, None, None, wanted), order="relaxed_order")
-    scanned = select(query).where(*conditions).correlate(table).scalar_subquery()
-    near = embedding.distance(scanned, exact=True).label("distance")
+    near = relaxed(embedding, query, wanted).label("distance")
     most = wanted if among is None else literal_column(str(DEARER)) * wanted
     scan = _materialized(rows.add_columns(near).order_by(near).limit(most).correlate(table))
     found = _materialized(select(scan).limit(k))

@@ -16,7 +16,6 @@ from sqlalchemy import (
     FromClause,
     Row,
     Select,
-    and_,
     bindparam,
     func,
     inspect,
@@ -59,7 +58,7 @@ def page(
     if after is not None:
         rows = rows.where(tuple_(measured, *found.key) > tuple_(*_position(found, after)))
     everything = rows.add_columns(measured.label("distance")).order_by(in_full(measured), *found.key).limit(size)
-    if exact or not holds_distances(found.settings.index):
+    if exact or not holds_distances(found.settings):
         first: FromClause = everything.subquery()
     else:
         scanned = relaxed(found, vector).label("distance")
@@ -67,7 +66,7 @@ def page(
         # A graph can end early, as where hundreds of copies of one row are each other's only neighbours.
         enough = select(func.count() >= size).select_from(near).scalar_subquery()
         first = union_all(select(near).where(enough), everything.where(~enough)).subquery()
-    same = and_(*(column == key for column, key in zip(found.key, first.c, strict=False)))
+    same = found.is_row(first.c)
     statement = select(found.entity, first.c.distance).join(first, same)
     return statement.order_by(in_full(first.c.distance), *found.key).limit(size)
 

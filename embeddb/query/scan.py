@@ -7,43 +7,32 @@ vector, as in ``embeddb.orm.query_vector``. See https://github.com/pgvector/pgve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, func, literal_column, select, true
+from sqlalchemy import ColumnElement, Integer, literal_column, select
 
-from embeddb.orm.effort import probes
+from embeddb.orm.effort import effort, reranks
+from embeddb.orm.query_vector import scan_settings
+from embeddb.orm.settings import Settings
 from embeddb.query.embedding import Embedding
-from embeddb.spec import HNSW, IVFFlat, VectorIndex
 
 #: Rows to see beyond what is needed before a scan ends: what a relaxed order is late by is less than a batch.
 MARGIN: Final = 100
-EF_SEARCH: Final = 200
-#: Of work_mem, for what a scan has seen; beyond that it would end early.
-SCAN_MEMORY: Final = 100
 
 
-def holds_distances(index: VectorIndex | None) -> bool:
-    """Whether the index orders by the distance itself, and not by one that only chooses candidates."""
-    return index is not None and index.cast != "binary" and index.prefix is None
+def holds_distances(settings: Settings) -> bool:
+    """Whether there is an index that orders by the distance itself, not by one that only chooses candidates."""
+    return settings.index is not None and not reranks(settings)
 
 
-def relaxed(embedding: Embedding, vector: ColumnElement[Any]) -> ColumnElement[float]:
-    """The distance to ``vector`` for an ORDER BY that an index scan in relaxed order serves."""
-    scanned = select(vector).where(*_settings(embedding.settings.index)).scalar_subquery()
-    return embedding.distance(scanned, exact=True)
+def relaxed(
+    embedding: Embedding, vector: ColumnElement[Any], wanted: ColumnElement[int] | None = None
+) -> ColumnElement[float]:
+    """The distance to ``vector`` for an ORDER BY that an index scan in relaxed order serves.
 
-
-def _settings(index: VectorIndex | None) -> Iterator[ColumnElement[bool]]:
-    wanted: dict[str, str | int] = {}
-    if isinstance(index, IVFFlat):
-        wanted = {"ivfflat.probes": probes(index), "ivfflat.iterative_scan": "relaxed_order"}
-    elif isinstance(index, HNSW):
-        wanted = {
-            "hnsw.ef_search": EF_SEARCH,
-            "hnsw.iterative_scan": "relaxed_order",
-            "hnsw.max_scan_tuples": 2**31 - 1,
-            "hnsw.scan_mem_multiplier": SCAN_MEMORY,
-        }
-    for name, value in wanted.items():
-        yield func.set_config(literal_column(f"'{name}'"), literal_column(f"'{value}'"), true()).is_not(None)
+    ``wanted``: how many rows are, by default a batch of ``MARGIN``.
+    """
+    rows = literal_column(str(MARGIN), Integer) if wanted is None else wanted
+    asked = effort(embedding.settings, None, None, rows)
+    conditions = scan_settings(embedding.settings, asked, order="relaxed_order")
+    return embedding.distance(select(vector).where(*conditions).scalar_subquery(), exact=True)

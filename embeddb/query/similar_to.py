@@ -12,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     FromClause,
     Select,
-    and_,
     bindparam,
     case,
     cast,
@@ -192,9 +191,8 @@ def _sum(embedding: Embedding, given: FromClause) -> Select[Any]:
         total = _times(total, literal_column("1") / func.nullif(func.sum(weight), literal_column("0")))
     if compares_halfvec(embedding.settings):
         total = cast(total, HALFVEC())
-    on = and_(*(column == key for column, key in zip(source.key, given.c, strict=False)))
     found = source.column.is_not(None)
-    return select(total.label("vector")).select_from(source.entity).join(given, on).where(found)
+    return select(total.label("vector")).select_from(source.entity).join(given, source.is_row(given.c)).where(found)
 
 
 def _times(vector: ColumnElement[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -210,4 +208,4 @@ def _is_none_of(embedding: Embedding, keys: Sequence[tuple[Any, ...]]) -> Column
         return embedding.key[0] != func.all(arrays[0])
     names = [f"key{number}" for number in range(len(arrays))]
     named = func.unnest(*arrays).table_valued(*names).render_derived()
-    return ~exists().where(*(column == key for column, key in zip(embedding.key, named.c, strict=True)))
+    return ~exists().where(embedding.is_row(named.c))

@@ -20,7 +20,6 @@ from sqlalchemy import (
     CompoundSelect,
     Float,
     Select,
-    and_,
     bindparam,
     cast,
     func,
@@ -71,12 +70,12 @@ def within(
     def inside(measured: ColumnElement[Any]) -> ColumnElement[bool]:
         return figure(measured) <= limit if score is None else figure(measured) >= limit
 
-    if exact or not holds_distances(found.settings.index):
+    if exact or not holds_distances(found.settings):
         measured = found.distance(query, exact=True)
         statement = select(found.entity, figure(measured).label(name)).where(found.column.is_not(None))
         return statement.where(inside(measured)).order_by(in_full(measured))
     near = _through_index(found, query, inside).subquery()
-    same = and_(*(column == key for column, key in zip(found.key, near.c, strict=False)))
+    same = found.is_row(near.c)
     statement = select(found.entity, figure(near.c.distance).label(name)).join(near, same)
     return statement.order_by(in_full(near.c.distance))
 
