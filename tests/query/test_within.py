@@ -75,13 +75,12 @@ def test_an_index_scan_stops_beyond_the_radius(session: Session) -> None:
 
 
 def test_an_index_scan_that_ends_early(session: Session) -> None:
-    copies = VECTORS[3] + 4  # far from the rest, so that a search ends among them
+    copies = VECTORS[3] + 4  # far from the rest, so that a search may end among them
     numbers = range(2 * ROWS, 2 * ROWS + 500)
     session.execute(insert(Item), [{"id": n, "cat": 1, "title": "copy", "embedding": copies} for n in numbers])
-    expected = session.execute(within(Item.embedding, copies, distance=0.9)).all()
-    assert len(expected) > 1000
-    found = session.execute(within(Item.embedding, copies, distance=0.9, exact=False)).all()
-    assert len(found) >= 0.95 * len(expected)
+    # Nothing is beyond this radius, so the scan ends without having seen its margin, wherever the graph has let it go.
+    found = session.execute(within(Item.embedding, copies, distance=2.0, exact=False)).all()
+    assert len({row[0].id for row in found}) == len(found) == ROWS + 500
     session.rollback()
 
 
