@@ -41,6 +41,10 @@ def install(
                 weights = install_transformer(connection, encoder, half=half, name=called)
                 out.print(f"{weights.name}: a transformer, {weights.size / 1e6:.1f} MB", markup=False)
             elif isinstance(encoder, WordVectors):
+                if half:
+                    raise EncoderError(
+                        "word vectors are kept in single precision, equal to the encoder: leave --halfvec out"
+                    )
                 words = install_words(connection, encoder, name=called)
                 out.print(f"{words.name}: {words.tokens:,} words, {words.size / 1e6:.1f} MB", markup=False)
             elif not fast:

@@ -56,10 +56,11 @@ _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*")
 class DistilRecipe:
     """How an encoder is distilled.
 
-    ``tokenizer``: "lexemes" of the text search configuration ``config`` (None: the database's), or "ngrams", pieces of
-    ``shortest`` to ``longest`` characters of each word, for languages without stemmers or spaces. ``parts``: whether
-    unknown lexemes are made of n-grams of 3 to 5 characters. ``rows``: how many are fitted to at most, drawn by a
-    hash of their keys; ``characters``: as much of each text is read. ``vocabulary``, ``least``: the most frequent
+    ``tokenizer``: "lexemes" of the text search configuration ``config``, or "ngrams", pieces of ``shortest`` to
+    ``longest`` characters of each word, for languages without stemmers or spaces. No configuration means the
+    database's; if that is "simple", which stems nothing, "english" is tried too, and the better one kept. ``parts``:
+    whether unknown lexemes are made of n-grams of 3 to 5 characters. ``rows``: how many are fitted to at most, drawn
+    by a hash of their keys; ``characters``: as much of each text is read. ``vocabulary``, ``least``: the most frequent
     tokens, and texts that a token has to be in. ``pieces``: sentences of these texts that are embedded as questions,
     and fitted to as well. ``strength``: of the ridge, see ``token_vectors.Fit``. ``rounds``: at most; it ends after
     ``patience`` rounds that have not brought it nearer to the texts held out, a share of ``held_out``.
@@ -109,7 +110,7 @@ def distil(
     what = subject(connection, name)
     fingerprint = _fingerprint(what, encoder)
     tell: Told = told or (lambda *_: None)
-    tokenizer = _tokenizer(connection, recipe)
+    tokenizers = _tokenizers(connection, recipe)
     rows = embedded(connection, what)
     texts, vectors = read_rows(connection, what, recipe.rows, recipe.seed)
     if len(texts) < FEWEST:
@@ -119,15 +120,23 @@ def distil(
     wanted = recipe.pieces or (_ENOUGH if asymmetric else 0)
     if encoder is not None and wanted:
         pieces, answers = _embed_pieces(encoder, pieces_of(texts, wanted, recipe.seed), checkpoint, tell)
+        if asymmetric and len(pieces) < FEWEST:
+            raise EncoderError(
+                f"{what.name}: {encoder!r} embeds questions otherwise than rows, so distilling needs {FEWEST} "
+                f"sentences as long as questions are, and the rows have {len(pieces)}"
+            )
         texts, vectors = ([], among[:0]) if asymmetric else (texts, vectors)
         texts, vectors = texts + pieces, np.concatenate([vectors, answers])
-    tokens: list[list[str]] = []
-    for found in tokenize(connection, tokenizer, [text[: recipe.characters] for text in texts]):
-        tokens.append(found)
-        tell("Reading", len(tokens), len(texts))
-    rounds, agreement = _try_out(tokens, vectors, among, what.spec.metric, recipe, checkpoint, tell)
+    texts = [text[: recipe.characters] for text in texts]
+    trials = []
+    for tokenizer in tokenizers:
+        tokens = _tokens(connection, tokenizer, texts, tell)
+        trials.append(
+            (*_try_out(tokens, vectors, among, what.spec.metric, recipe, checkpoint, tell), tokenizer, tokens)
+        )
+    rounds, agreement, tokenizer, tokens = max(trials, key=lambda trial: float(trial[1]["cosine"]))
     known = vocabulary(tokens, recipe.vocabulary, recipe.least)
-    problem = Fit(Bags.of(tokens, known), vectors, len(known), recipe.strength, _file(checkpoint, "fit"))
+    problem = Fit(Bags.of(tokens, known), _directions(vectors), len(known), recipe.strength, _file(checkpoint, "fit"))
     while problem.rounds < rounds:
         problem.step()
         problem.keep()
@@ -207,16 +216,28 @@ def _fingerprint(what: Subject, encoder: Encoder | None) -> str:
     raise EncoderError(f"{what.name}: the catalog does not know its encoder's fingerprint yet: pass the encoder")
 
 
-def _tokenizer(connection: Connection, recipe: DistilRecipe) -> Tokenizer:
+def _tokenizers(connection: Connection, recipe: DistilRecipe) -> list[Tokenizer]:
+    """Those to try: what is asked for, or the database's configuration, and English where that one stems nothing."""
     if recipe.tokenizer == "ngrams":
         if recipe.config is not None or not 1 <= recipe.shortest <= recipe.longest:
             raise EncoderError("ngrams have sizes from shortest to longest, and no text search configuration")
-        return Tokenizer("ngrams", None, recipe.shortest, recipe.longest)
+        return [Tokenizer("ngrams", None, recipe.shortest, recipe.longest)]
     if recipe.tokenizer != "lexemes":
         raise EncoderError(f"tokenizer is lexemes or ngrams, not {recipe.tokenizer!r}")
-    config = recipe.config
-    found = default_config(connection) if config is None else resolve_config(connection, config)
-    return Tokenizer("lexemes", found, *_PARTS)
+    if recipe.config is not None:
+        configs = [resolve_config(connection, recipe.config)]
+    else:
+        configs = [default_config(connection)]
+        configs += ["pg_catalog.english"] if configs == ["pg_catalog.simple"] else []
+    return [Tokenizer("lexemes", config, *_PARTS) for config in configs]
+
+
+def _tokens(connection: Connection, tokenizer: Tokenizer, texts: Sequence[str], tell: Told) -> list[list[str]]:
+    tokens: list[list[str]] = []
+    for found in tokenize(connection, tokenizer, texts):
+        tokens.append(found)
+        tell("Reading", len(tokens), len(texts))
+    return tokens
 
 
 def _asymmetric(encoder: Encoder) -> bool:
@@ -250,8 +271,10 @@ def _try_out(
     held, rest = order[:count], order[count:]
     known = vocabulary((tokens[n] for n in rest), recipe.vocabulary, recipe.least)
     bags = Bags.of((tokens[n] for n in held), known)
-    problem = Fit(Bags.of((tokens[n] for n in rest), known), vectors[rest], len(known), recipe.strength,
-                  _file(checkpoint, "trial"))  # fmt: skip
+    path = _file(checkpoint, "trial")
+    problem = Fit(
+        Bags.of((tokens[n] for n in rest), known), _directions(vectors[rest]), len(known), recipe.strength, path
+    )
     losses = problem.losses
     found = bags.sums(problem.vectors)
     while not losses or (problem.rounds < recipe.rounds and min(losses) in losses[-recipe.patience :]):

@@ -51,6 +51,7 @@ class Additive:
     dim: int = DIM
     seed: int = 0
     offset: float = 0.0
+    stems: bool = False
     asked: list[str] = field(default_factory=list, compare=False)
     modality: Any = "text"
 
@@ -71,6 +72,7 @@ class Additive:
         return np.asarray(self.encode_documents(inputs) + np.float32(self.offset), np.float32)
 
     def _word(self, word: str) -> NDArray[np.float64]:
+        word = word.removesuffix("s") if self.stems else word
         number = int.from_bytes(word.encode(), "little") % 2**32
         return np.random.default_rng((self.seed, number)).standard_normal(self.dim)
 
@@ -184,6 +186,31 @@ def test_without_parts_an_unknown_word_says_nothing(shop: Shop) -> None:
     assert both is not None
     assert alone is not None
     assert np.array_equal(both, alone)
+
+
+@pytest.mark.parametrize(("stems", "better"), [(True, "pg_catalog.english"), (False, "pg_catalog.simple")])
+def test_where_the_database_does_not_stem_english_is_tried(shop: Shop, stems: bool, better: str) -> None:
+    encoder = Additive(stems=stems, seed=20 + stems)
+    rng = np.random.default_rng(0)
+    nouns = [f"{a}{b}" for a in ("plane", "boat", "baker", "engine", "lawyer") for b in "bdfgkmpt"]
+    texts = [
+        " ".join(rng.choice(nouns) + "s" * int(rng.integers(2)) for _ in range(5)) for _ in range(80 if stems else 800)
+    ]
+    name = shop.table(f"stems_{better[-6:]}", texts, encoder)
+    with shop.engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL default_text_search_config = 'simple'")
+        fast = distil(connection, name, encoder)
+    assert shop.db.execute("SELECT config FROM embeddb.fast_encoder WHERE id = %s", [fast.id]).fetchall() == [(better,)]
+
+
+def test_an_embedding_that_is_taken_back_takes_its_tokens_along(shop: Shop) -> None:
+    encoder = Additive(seed=30)
+    name = shop.table("gone", sentences(60), encoder)
+    fast = shop.distil(name, encoder)
+    shop.db.execute("SELECT embeddb.unregister(%s)", [name])
+    assert fast.id not in [one.id for one in _installed(shop)]
+    left = shop.db.execute("SELECT count(*) FROM embeddb.fast_token WHERE fast = %s", [fast.id])
+    assert left.fetchall() == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -328,6 +355,11 @@ def test_what_cannot_be_distilled_is_said(shop: Shop) -> None:
         shop.distil(name, Additive(seed=8), DistilRecipe(config="klingon"))
     with pytest.raises(CatalogError, match="no embedding is called other.embedding"):
         shop.distil("other.embedding", Additive())
+    short = shop.table("short", [f"n{n}" for n in range(60)], Additive(seed=9))
+    with pytest.raises(EncoderError, match="needs 50 sentences as long as questions are, and the rows have 0"):
+        shop.distil(short, Additive(seed=9, offset=0.5))
+    with pytest.raises(EncoderError, match="no text search configuration"):
+        shop.distil(short, Additive(seed=9), DistilRecipe(tokenizer="ngrams", config="english"))
     with shop.engine.begin() as connection, pytest.raises(CatalogError, match="no fast encoder here is called 'few'"):
         remove_fast(connection, "few")
 
