@@ -17,6 +17,7 @@ from embeddb import (
     Files,
     Hashing,
     Image,
+    Module,
     SourceError,
     Vector,
     Waveform,
@@ -209,3 +210,32 @@ FILES = Files("photos")
 def test_what_cannot_work_is_refused(sources: list[str], settings: Any, message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         declare(*sources, **settings)
+
+
+def spectrum(sound: Waveform) -> Any:
+    """How strong each frequency is, (1, 2048)."""
+    return np.abs(np.fft.rfft(sound.samples, 4096)[:-1])[None].astype(np.float32)
+
+
+def test_any_module_may_listen(engine18: Engine, root: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra embeddb[audio]")
+    encoder = Module(
+        torch.nn.AdaptiveAvgPool1d(8), modality="audio", preprocess=spectrum, pooling="flatten", dimensions=8
+    )
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Take(Base):
+        __tablename__ = "takes"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        data: Mapped[bytes] = mapped_column(LargeBinary)
+        embedding: Mapped[Vector | None] = embedding_column("data", encoder=encoder)
+
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    with Session(engine18) as session, session.begin():
+        session.add_all(Take(id=pitch, data=wav(pitch)) for pitch in (500, 3_000, 7_000))
+    assert drain(engine18, Base).embedded == 3
+    with Session(engine18) as session:
+        assert session.scalars(nearest(Take.embedding, Audio(wav(2_900))).limit(1)).one().id == 3_000
