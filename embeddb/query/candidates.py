@@ -64,7 +64,11 @@ VISITS: Final = 10
 
 
 class Measured(ColumnElement[float]):
-    """The distance by which ``nearest`` orders: of candidates it is taken as it is, and no index may serve it."""
+    """The distance by which ``nearest`` orders.
+
+    ``+ 0`` keeps an index from serving it where candidates are chosen already, and where all rows matter: a graph
+    never gives all.
+    """
 
     __visit_name__ = "measured"
     _traverse_internals = [("distance", InternalTraversal.dp_clauseelement)]
@@ -81,7 +85,9 @@ class Measured(ColumnElement[float]):
 @compiles(Measured)
 def _compile_measured(element: Measured, compiler: SQLCompiler, **options: Any) -> str:
     text = compiler.process(element.distance, **options)
-    return f"({text}) + 0" if compiler.stack and narrowed(compiler.stack[-1].get("selectable"), compiler) else text
+    statement = compiler.stack[-1].get("selectable") if compiler.stack else None
+    by_index = isinstance(statement, Select) and _takes_first(statement) and not narrowed(statement, compiler)
+    return text if by_index else f"({text}) + 0"
 
 
 class Candidates(Narrowing):
@@ -152,7 +158,15 @@ def _takes_first(statement: Select[Any]) -> bool:
         return False
     if statement._distinct or statement._group_by_clauses or statement._having_criteria:
         return False
-    return not any(isinstance(part, Over) for column in statement._raw_columns for part in iterate(column))
+    windows = (part for column in statement._raw_columns for part in iterate(column) if isinstance(part, Over))
+    return all(_ranks(window) for window in windows)
+
+
+def _ranks(window: Over[Any]) -> bool:
+    """Whether it numbers rows in the order of a distance, which rows that come later do not change."""
+    if getattr(window.element, "name", None) not in ("row_number", "rank", "dense_rank") or window.order_by is None:
+        return False
+    return any(isinstance(part, SearchVector) for part in iterate(window.order_by))
 
 
 def _is(statement: Select[Any], measured: Measured) -> bool:
@@ -218,7 +232,7 @@ class _Pieces:
         self.wanted = wanted(statement)
         self.asked = search.effort(settings, self.wanted, compiler)
         #: Candidates: of an index that holds less than the vectors more than are wanted.
-        self.count = func.least(literal_column("1000"), self.asked) if self.reranks else self.wanted
+        self.count = self.asked if self.reranks else self.wanted
 
     def sql(self) -> str:
         """The condition."""

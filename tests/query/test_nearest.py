@@ -195,7 +195,8 @@ def test_sql() -> None:
         "AND pg_catalog.pg_description.objsubid = 0), "
         "greatest(64, 2 * (%(param_1)s::INTEGER + %(param_2)s::INTEGER)))) AS TEXT), "
         "true) IS NOT NULL AND set_config('hnsw.iterative_scan', 'strict_order', true) IS NOT NULL "
-        "AND set_config('hnsw.max_scan_tuples', '2147483647', true) IS NOT NULL) "
+        "AND set_config('hnsw.max_scan_tuples', '2147483647', true) IS NOT NULL "
+        "AND set_config('hnsw.scan_mem_multiplier', '100', true) IS NOT NULL) "
         "LIMIT %(param_1)s::INTEGER OFFSET %(param_2)s::INTEGER"
     )
     without_limit = str(nearest(Item.embedding, "text").compile(dialect=DIALECT))
