@@ -48,6 +48,10 @@ class SearchedBits(BIT):
         super().__init__(settings.dim)
         self.settings = settings
 
+    def __repr__(self) -> str:
+        """As a migration writes it: the settings are the application's."""
+        return f"BIT({self.length})"
+
 
 @dataclass(frozen=True)
 class NoEncoder:

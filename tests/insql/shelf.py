@@ -35,6 +35,8 @@ class Shelf:
         to = self.query if to is None else to
         if self.metric == "l2":
             return np.asarray(np.linalg.norm(self.vectors - to, axis=1))
+        if self.metric == "l1":
+            return np.asarray(np.abs(self.vectors - to).sum(axis=1))
         if self.metric == "inner_product":
             return np.asarray(-self.vectors @ to)
         return np.asarray(1 - self.vectors @ to / np.linalg.norm(self.vectors, axis=1) / np.linalg.norm(to))

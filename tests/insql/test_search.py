@@ -47,13 +47,14 @@ def functions(db: Database) -> list[str]:
         ({}, 16),
         ({"metric": "l2", "storage": "halfvec"}, 16),
         ({"metric": "inner_product", "index": HNSW(cast="halfvec")}, 16),
+        ({"metric": "l1"}, 16),
         ({"index": HNSW(prefix=16)}, 32),
         ({"index": HNSW(cast="binary"), "metric": "l2"}, 64),
         ({"index": HNSW(cast="binary", prefix=64), "storage": "halfvec"}, 96),
         ({"index": IVFFlat(lists=5)}, 16),
         ({"index": None}, 16),
     ],
-    ids=["cosine", "l2 halfvec", "cast", "prefix", "binary", "binary prefix", "ivfflat", "no index"],
+    ids=["cosine", "l2 halfvec", "cast", "l1", "prefix", "binary", "binary prefix", "ivfflat", "no index"],
 )
 def test_the_nearest_rows_by_the_declared_index(
     catalog: Engine, db: Database, changes: dict[str, Any], dim: int
@@ -68,7 +69,7 @@ def test_the_nearest_rows_by_the_declared_index(
     loose = 5e-3 if changes.get("storage") or changes.get("index") == HNSW(cast="halfvec") else 1e-5
     assert np.allclose(distances, expected, rtol=loose, atol=loose)
     assert distances.tolist() == sorted(distances.tolist())
-    score = {"cosine": 1 - distances, "l2": 1 / (1 + distances), "inner_product": -distances}[shelf.metric]
+    score = {"cosine": 1 - distances, "inner_product": -distances}.get(shelf.metric, 1 / (1 + distances))
     assert np.allclose([score for _, _, score in found], score)
     indexed = "articles_embedding" in shelf.plan(SEARCH)
     assert indexed == (changes.get("index", HNSW()) is not None)

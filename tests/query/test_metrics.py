@@ -205,6 +205,10 @@ def test_every_pair_that_is_accepted_is_accepted_by_pgvector(module_engine: Engi
                     assert bool(accepted) is (method == "hnsw" or metric.ivfflat), (metric.name, storage, method)
 
 
+def test_a_migration_writes_the_type() -> None:
+    assert repr(Picture.__table__.c.phash.type) == "BIT(64)"
+
+
 def test_a_metric_that_the_index_does_not_serve() -> None:
     with pytest.raises(MetricMismatch, match="its index serves hamming"):
         Picture.phash.jaccard_distance("0" * 64)

@@ -103,7 +103,8 @@ CREATE OR REPLACE FUNCTION embeddb.distance_sql(spec jsonb, one text, other text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('%s OPERATOR(%I.%s) %s', CASE WHEN embeddb.is_coarse(spec) THEN one ELSE embeddb.indexed_sql(spec, one) END,
                   embeddb.pgvector_schema(),
-                  CASE spec ->> 'metric' WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>' END,
+                  CASE spec ->> 'metric' WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>'
+                                         WHEN 'l1' THEN '<+>' END,
                   CASE WHEN embeddb.is_coarse(spec) THEN other ELSE embeddb.indexed_sql(spec, other) END)
 $$;
 
@@ -112,7 +113,7 @@ CREATE OR REPLACE FUNCTION embeddb.coarse_distance_sql(spec jsonb, one text, oth
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('%s OPERATOR(%I.%s) %s', embeddb.indexed_sql(spec, one), embeddb.pgvector_schema(),
                   CASE WHEN spec -> 'index' ->> 'cast' = 'binary' THEN '<~>' WHEN spec ->> 'metric' = 'cosine' THEN '<=>'
-                       WHEN spec ->> 'metric' = 'l2' THEN '<->' ELSE '<#>' END,
+                       WHEN spec ->> 'metric' = 'l2' THEN '<->' WHEN spec ->> 'metric' = 'l1' THEN '<+>' ELSE '<#>' END,
                   embeddb.indexed_sql(spec, other))
 $$;
 
@@ -121,6 +122,7 @@ CREATE OR REPLACE FUNCTION embeddb.score_sql(spec jsonb, distance text) RETURNS 
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format(CASE spec ->> 'metric' WHEN 'cosine' THEN '1 OPERATOR(pg_catalog.-) %s'
                                          WHEN 'l2' THEN '1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.+) %s)'
+                                         WHEN 'l1' THEN '1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.+) %s)'
                                          WHEN 'inner_product' THEN 'OPERATOR(pg_catalog.-) %s' END, distance)
 $$;
 
