@@ -11,7 +11,8 @@ DECLARE
     e record := embeddb.described(embedding);
 BEGIN
     RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.search_sql(
-        e.id, e.keys, 'embeddb.embed($1, $2)', '$3', embeddb.filter_sql(e.relation, filter, '$4')))
+        e.id, e.keys, 'embeddb.embed($1, $2)', '$3',
+        CASE WHEN filter IS NOT NULL THEN embeddb.filter_sql(e.relation, filter, '$4') END))
         USING embedding, query, k, filter;
 END $$;
 
@@ -97,13 +98,18 @@ CREATE OR REPLACE FUNCTION embeddb.described(
     embedding text, OUT id integer, OUT relation regclass, OUT keys name[], OUT vector name, OUT spec jsonb,
     OUT key text
 )
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT e.id, e.relation, c.keys, c.vector, e.spec,
-           format('to_jsonb(%s)', embeddb.key_sql(
-               ARRAY(SELECT ('c' || i)::name FROM generate_series(1, cardinality(c.keys)) AS i), 'n'))
-      FROM embeddb.embedding e CROSS JOIN LATERAL embeddb.columns(e.id) AS c
-     WHERE e.id = embeddb.find(embedding)
-$$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c record;
+BEGIN
+    id := embeddb.find(embedding);
+    c := embeddb.columns(id);
+    keys := c.keys;
+    vector := c.vector;
+    SELECT e.relation, e.spec INTO relation, spec FROM embeddb.embedding e WHERE e.id = described.id;
+    key := format('to_jsonb(%s)', embeddb.key_sql(
+        ARRAY(SELECT ('c' || i)::name FROM generate_series(1, cardinality(keys)) AS i), 'n'));
+END $$;
 
 -- The vector of the row whose key the JSON expression `key` holds.
 CREATE OR REPLACE FUNCTION embeddb.vector_of_sql(embedding integer, key text) RETURNS text
