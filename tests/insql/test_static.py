@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from embeddb.catalog.install import install
 from embeddb.encoders import word_store
 from embeddb.encoders.subwords import Subwords
 from embeddb.encoders.word_store import Words
+from embeddb.encoders.word_tokens import tokens
 from embeddb.encoders.words import WordVectors
 from embeddb.errors import CatalogError, EncoderError
 from embeddb.insql import Fast, install_words, installed_fast, remove_fast
@@ -117,10 +119,32 @@ def test_equal_to_the_python_encoder(static: Static, name: str, text: str) -> No
         assert np.abs(found - expected).max() < 1e-5
 
 
+@pytest.mark.parametrize("kind", ["glove.txt", "word2vec.txt", "word2vec.bin", "fasttext.bin"])
+def test_models_of_others(static: Static, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setenv("EMBEDDB_CACHE", str(tmp_path))
+    file = tmp_path / kind
+    fasttext = importlib.import_module("gensim.models.fasttext")
+    corpus = [["the", "king", "of", "paris"], ["naïve", "straße", "東京", "the"]] * 5
+    model = fasttext.FastText(corpus, vector_size=DIM, min_count=1, bucket=100, epochs=1, seed=1, workers=1)
+    if kind == "fasttext.bin":
+        fasttext.save_facebook_model(model, str(file))
+    else:
+        model.wv.save_word2vec_format(str(file), binary=kind == "word2vec.bin", write_header=kind != "glove.txt")
+    encoder = WordVectors(str(file))
+    with static.engine.begin() as connection:
+        fast = install_words(connection, encoder)
+    assert fast.name == Path(kind).stem
+    for text in ("The naïve King of 東京!", "STRASSE", "kingdom of parisians", "zzz"):
+        found, [expected] = static.in_sql(fast.name, text), encoder.encode_queries([text])
+        assert (found is None) == bool(np.isnan(expected).all())
+        if found is not None:
+            assert np.abs(found - expected).max() < 1e-5
+    with static.engine.begin() as connection:
+        remove_fast(connection, fast.name)
+
+
 def test_every_character_is_taken_as_python_takes_it(static: Static) -> None:
     """Every one that Python's Unicode knows, between two known words: are they parted, and what else is there?"""
-    from embeddb.encoders.word_tokens import tokens
-
     rows = static.db.execute(
         "SELECT p, embeddb.fast_words(f, 'A' || chr(p) || 'e' || chr(769)) FROM embeddb.fast_encoder f,"
         " generate_series(1, 70000) p WHERE f.name = 'plain' AND p NOT BETWEEN 55296 AND 57343"
