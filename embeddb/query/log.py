@@ -7,9 +7,10 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from embeddb.query.plan import explain_sql
+from embeddb.query.plan import explain_sql, savepoint
 from embeddb.query.reasons import searches
 
 logger: Final = logging.getLogger("embeddb.query")
@@ -19,9 +20,9 @@ _EVENT: Final = "after_cursor_execute"
 def log_plans(engine: Engine | AsyncEngine) -> None:
     """Log how each search of this engine is served: which index, ef_search, iterative scan, or why none.
 
-    Each statement that searches is explained after it ran, in its transaction: two EXPLAINs and a look at the catalog,
-    and only while ``logging.getLogger("embeddb.query")`` is enabled for DEBUG. Without this call there is no hook at
-    all, and with it one that costs other statements a microsecond. ``unlog_plans`` undoes it.
+    Each statement that searches is explained after it ran, in its transaction, below a savepoint: two EXPLAINs and a
+    look at the catalog, and only while ``logging.getLogger("embeddb.query")`` is enabled for DEBUG. Without this call
+    there is no hook at all, and with it one that costs other statements a microsecond. ``unlog_plans`` undoes it.
     """
     target = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     if not event.contains(target, _EVENT, _log):
@@ -45,6 +46,12 @@ def _log(connection: Connection, cursor: Any, sql: str, parameters: Any, context
     found = _searching.get(compiled)
     if found is None:
         found = _searching[compiled] = compiled.statement is not None and searches(compiled.statement)
-    if found:
-        plan = explain_sql(connection, sql, parameters, compiled.statement)
+    if not found:
+        return
+    try:
+        with savepoint(connection):  # whatever happens here is none of the caller's concern
+            plan = explain_sql(connection, sql, parameters, compiled.statement)
+    except DBAPIError as error:
+        logger.debug("a search that cannot be explained: %s", error.orig)
+    else:
         logger.debug("%s", "; ".join(map(str, plan.reasons)) or plan.words)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -102,11 +102,17 @@ def _settings(connection: Connection, sql: str, parameters: Any, nodes: list[Map
         if name in settings or not isinstance(parameters, Mapping):
             continue
         try:
-            with connection.begin_nested():
+            with savepoint(connection):
                 settings[name] = str(connection.exec_driver_sql("SELECT " + expression, parameters).scalar_one())
         except DBAPIError:  # it needs a row of the statement's
             settings[name] = "computed"
     return settings
+
+
+def savepoint(connection: Connection) -> AbstractContextManager[Any]:
+    """A savepoint, so that an error leaves the transaction as it was; nothing where statements commit by themselves."""
+    autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    return nullcontext() if autocommit else connection.begin_nested()
 
 
 def _argument(sql: str, start: int) -> str:

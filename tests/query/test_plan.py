@@ -131,6 +131,20 @@ def test_a_line_for_each_search(logged: Engine, session: Session, caplog: pytest
     assert "exact" in lines[7]
 
 
+def test_a_streamed_search_and_one_without_a_transaction(logged: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "embeddb.query"), Session(logged) as session:
+        streamed = within(Item.embedding, "row 1", distance=2.0).execution_options(yield_per=500)
+        assert len(session.execute(streamed).all()) == 3000
+    with caplog.at_level(logging.DEBUG, "embeddb.query"), logged.connect() as connection:
+        autocommit = connection.execution_options(isolation_level="AUTOCOMMIT")
+        assert len(autocommit.execute(nearest(Item.embedding, "row 1").limit(3)).all()) == 3
+        assert len(autocommit.execute(nearest(Item.embedding, "row 2").limit(3)).all()) == 3
+    lines = [record.getMessage() for record in caplog.records if record.name == "embeddb.query"]
+    assert len(lines) == 3
+    assert lines[0].startswith("item.embedding: exact")
+    assert "item.embedding: " in lines[2]
+
+
 def test_no_log_costs_no_statement(logged: Engine, session: Session) -> None:
     sent: list[str] = []
 
