@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from sqlalchemy import Engine, text
 
 from embeddb.catalog.install import install, uninstall
 from embeddb.catalog.register import unregister
+from embeddb.local import LocalPostgres
 from embeddb.spec import HNSW, IVFFlat
 from tests.catalog.application import Database, connect, register, spec
 from tests.insql.shelf import KINDS, QUERY, Shelf, remember, shelve
@@ -350,6 +352,29 @@ def test_they_go_with_the_embedding_and_with_the_catalog(engine18: Engine) -> No
         with engine18.begin() as connection:
             uninstall(connection)
             assert connection.scalar(text("SELECT count(*) FROM pg_proc WHERE prosrc LIKE '-- embeddb %'")) == 0
+
+
+def test_a_dump_brings_them_back(shelf: Shelf, server: LocalPostgres) -> None:
+    """In working order, a view over them and a text that is remembered too."""
+    shelf.db.execute(f"CREATE VIEW dashboard AS SELECT * FROM articles_search('{QUERY}', 3)")
+    before = functions(shelf.db), shelf.rows("SELECT * FROM dashboard")
+    source = shelf.db.info.dsn
+    target = psycopg.conninfo.make_conninfo(source, dbname=f"{shelf.db.info.dbname}_restored")
+    shelf.db.execute(f"CREATE DATABASE {shelf.db.info.dbname}_restored TEMPLATE template0")
+    try:
+        dump = subprocess.run(
+            [str(server.programs / "pg_dump"), source], capture_output=True, check=True, text=True
+        ).stdout
+        command = [str(server.programs / "psql"), "-Xq", "-v", "ON_ERROR_STOP=1", target]
+        subprocess.run(command, input=dump, capture_output=True, check=True, text=True)
+        with psycopg.connect(target, autocommit=True) as db:
+            assert (functions(db), db.execute("SELECT * FROM dashboard").fetchall()) == before
+            db.execute("SET enable_seqscan = off")
+            plan = db.execute("EXPLAIN SELECT * FROM dashboard").fetchall()
+            assert "Index Scan using ix_articles_embedding_hnsw" in str(plan)
+            assert db.execute("SELECT embeddb.problems(id) FROM embeddb.embedding").fetchall() == []
+    finally:
+        shelf.db.execute(f"DROP DATABASE {shelf.db.info.dbname}_restored WITH (FORCE)")
 
 
 def test_filters_against_python(shelf: Shelf) -> None:
