@@ -76,7 +76,8 @@ class Saboteur:
                 case 1:
                     db.execute("UPDATE articles SET title = NULL, body = NULL WHERE id = %s", [row])
                 case _:
-                    db.execute("UPDATE articles SET title = %s", [f"changed {number}"])
+                    # One row only: two writers of several would wait for each other crosswise.
+                    db.execute("UPDATE articles SET title = %s WHERE id = %s", [f"changed {number}", row])
 
 
 @pytest.mark.slow
