@@ -119,14 +119,14 @@ def test_equal_to_the_python_encoder(static: Static, name: str, text: str) -> No
         assert np.abs(found - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["glove.txt", "word2vec.txt", "word2vec.bin", "fasttext.bin"])
+@pytest.mark.parametrize("kind", ["glove.txt", "word2vec.txt", "word2vec.bin", "facebook.bin"])
 def test_models_of_others(static: Static, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("EMBEDDB_CACHE", str(tmp_path))
     file = tmp_path / kind
     fasttext = importlib.import_module("gensim.models.fasttext")
     corpus = [["the", "king", "of", "paris"], ["naïve", "straße", "東京", "the"]] * 5
     model = fasttext.FastText(corpus, vector_size=DIM, min_count=1, bucket=100, epochs=1, seed=1, workers=1)
-    if kind == "fasttext.bin":
+    if kind == "facebook.bin":
         fasttext.save_facebook_model(model, str(file))
     else:
         model.wv.save_word2vec_format(str(file), binary=kind == "word2vec.bin", write_header=kind != "glove.txt")
