@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embeddb.encoders.clip import CLIP
-from embeddb.encoders.embed import Progress, clear_query_cache, embed_documents, embed_query
+from embeddb.encoders.embed import Progress, clear_query_cache, embed_documents, embed_queries, embed_query
 from embeddb.encoders.hashing import Hashing
 from embeddb.encoders.module import Module
 from embeddb.encoders.openai import OpenAI
@@ -29,6 +29,7 @@ __all__ = [
     "WordVectors",
     "clear_query_cache",
     "embed_documents",
+    "embed_queries",
     "embed_query",
     "from_config",
     "resolve",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -68,15 +69,41 @@ def embed_query(encoder: Encoder, value: Any) -> Vector:
     return _queries.get((encoder, value), lambda: _query(encoder, value))
 
 
+def embed_queries(encoder: Encoder, texts: Sequence[str]) -> list[Vector]:
+    """The vectors of several text queries, those that are not kept in one call of the encoder; as ``embed_query``."""
+    distinct = list(dict.fromkeys(texts))
+    try:
+        new = [text for text in distinct if (encoder, text) not in _queries]
+    except TypeError:  # an encoder that cannot be hashed keeps nothing
+        new = distinct
+    made: dict[str, Vector] = {}
+    if len(new) > 1:
+        _check_queries(encoder, new)
+        vectors = _encode(encoder, encoder.encode_queries, new, [texts.index(text) for text in new])
+        made = {text: _checked(encoder, text, vector) for text, vector in zip(new, vectors, strict=True)}
+        if new is not distinct:
+            made = {text: _queries.get((encoder, text), partial(made.__getitem__, text)) for text in new}
+    return [made[text] if text in made else embed_query(encoder, text) for text in texts]
+
+
 def clear_query_cache() -> None:
     """Forget every query's vector, after a model was changed in place."""
     _queries.clear()
 
 
 def _query(encoder: Encoder, value: Any) -> Vector:
+    _check_queries(encoder, [value])
+    return _checked(encoder, value, _encode(encoder, encoder.encode_queries, [value], [0])[0])
+
+
+def _check_queries(encoder: Encoder, values: Sequence[Any]) -> None:
     if "image" not in getattr(encoder, "query_modalities", ()):
-        _check_inputs(encoder, [value])
-    vector: Vector = _encode(encoder, encoder.encode_queries, [value], [0])[0].copy()
+        _check_inputs(encoder, values)
+
+
+def _checked(encoder: Encoder, value: Any, row: Vector) -> Vector:
+    """A query's row as a vector of its own, if it has one."""
+    vector: Vector = row.copy()
     if np.isnan(vector[0]):
         raise NoEmbedding(f"{encoder!r} has no embedding of the query {_shown(value)}: it knows nothing in it")
     vector.flags.writeable = False

@@ -40,6 +40,11 @@ class Memo(Generic[K, V]):
             self._values.clear()
             self._awaited = {}
 
+    def __contains__(self, key: K) -> bool:
+        """Whether the value of that key is kept."""
+        with self._lock:
+            return key in self._values
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         """The value of that key; ``make()`` is called where there is none."""
         with self._lock:

@@ -21,10 +21,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from embeddb.encoders import embed_queries
 from embeddb.errors import EmbeddbError, QueryError
 from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.offload import offload
 from embeddb.orm.query_vector import parameter_type
+from embeddb.orm.serving import serving_encoder
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import unwrapped
 from embeddb.query.embedding import AnyEmbedding, resolve
@@ -93,4 +95,6 @@ class QueryTexts(TypeDecorator[Any]):
         kind = parameter_type(self.settings)
         if isinstance(kind, QueryBits):
             return [as_bits(query, kind.length, what="a query") for query in queries]
-        return [to_text(kind.coerce(query)) for query in queries]
+        texts = [query for query in queries if isinstance(query, str)]
+        encoded = dict(zip(texts, embed_queries(serving_encoder(self.settings), texts), strict=True))
+        return [to_text(encoded[query] if isinstance(query, str) else kind.coerce(query)) for query in queries]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embeddb.encoders import Encoder, Hashing, Vectors, clear_query_cache, embed_documents, embed_query
+from embeddb.encoders import Encoder, Hashing, Vectors, clear_query_cache, embed_documents, embed_queries, embed_query
 from embeddb.errors import EncoderError, NoEmbedding, RateLimited
 from tests.encoders.encoder_stubs import Stub, letters
 
@@ -148,6 +148,21 @@ def test_queries_are_kept_and_read_only() -> None:
     assert len(stub.calls) == 2
 
 
+def test_several_queries_are_one_call() -> None:
+    clear_query_cache()
+    encoder = Stub()
+    embed_query(encoder, "known")
+    encoder.calls.clear()
+    found = embed_queries(encoder, ["b", "known", "a", "b"])
+    assert encoder.calls == [["b", "a"]]
+    assert [vector.tolist() for vector in found] == [
+        embed_query(encoder, text).tolist() for text in ["b", "known", "a", "b"]
+    ]
+    assert encoder.calls == [["b", "a"]]
+    assert not found[0].flags.writeable
+    assert embed_queries(encoder, []) == []
+
+
 def test_equal_encoders_share_their_queries_and_others_do_not() -> None:
     assert embed_query(Hashing(8), "planes") is embed_query(Hashing(8), "planes")
     assert embed_query(Hashing(16), "planes").shape == (16,)
@@ -209,6 +224,7 @@ def test_queries_that_cannot_be_kept_are_encoded() -> None:
 
     encoder: Encoder = Unhashable()
     assert embed_query(encoder, "a").shape == (4,)
+    assert [vector.shape for vector in embed_queries(encoder, ["a", "b", "a"])] == [(4,)] * 3
     assert embed_query(Stub(lambda wave: wave[:4], modality="audio"), np.ones(9, np.float32)).shape == (4,)
 
 
