@@ -42,11 +42,17 @@ if TYPE_CHECKING:
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
+    from embeddb.query.classify import classify
+    from embeddb.query.diverse import diverse
+    from embeddb.query.duplicates import duplicates
     from embeddb.query.for_each import for_each
+    from embeddb.query.fulltext import fulltext
+    from embeddb.query.hybrid import hybrid, rank_leg, text_leg, vector_leg
     from embeddb.query.knn_join import knn_join
     from embeddb.query.nearest import nearest
     from embeddb.query.pages import page
     from embeddb.query.plan import explain
+    from embeddb.query.rerank import rerank, rerank_async
     from embeddb.query.similar_to import similar_to
     from embeddb.query.within import within
     from embeddb.sources import Audio, Files, Image
@@ -100,11 +106,17 @@ _MODULES: Final = {
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
+    "embeddb.query.classify": ("classify",),
+    "embeddb.query.diverse": ("diverse",),
+    "embeddb.query.duplicates": ("duplicates",),
     "embeddb.query.for_each": ("for_each",),
+    "embeddb.query.fulltext": ("fulltext",),
+    "embeddb.query.hybrid": ("hybrid", "rank_leg", "text_leg", "vector_leg"),
     "embeddb.query.knn_join": ("knn_join",),
     "embeddb.query.nearest": ("nearest",),
     "embeddb.query.pages": ("page",),
     "embeddb.query.plan": ("explain",),
+    "embeddb.query.rerank": ("rerank", "rerank_async"),
     "embeddb.query.similar_to": ("similar_to",),
     "embeddb.query.within": ("within",),
     "embeddb.sources": ("Audio", "Files", "Image"),
@@ -162,20 +174,30 @@ __all__ = [
     "bit_column",
     "bulk_load",
     "bulk_load_async",
+    "classify",
     "declared",
+    "diverse",
     "drain",
     "drain_async",
+    "duplicates",
     "embedding_column",
     "embedding_mode",
     "explain",
     "for_each",
+    "fulltext",
+    "hybrid",
     "install",
     "knn_join",
     "nearest",
     "page",
+    "rank_leg",
     "register",
+    "rerank",
+    "rerank_async",
     "similar_to",
+    "text_leg",
     "uninstall",
+    "vector_leg",
     "within",
 ]
 
