@@ -222,9 +222,10 @@ def asked(engine: Engine, options: argparse.Namespace) -> None:
 
         for level in (0.9, 0.95, 0.99):
             table.add_row(f"{level:g}", str(fit.efforts[level]), f"{recall(searched(level)):.4f}")
-        needed = next(
-            ef for ef in (40, 64, 80, 100, 150, 200, 400) if _stock_recall(stock, ef, searched_by_stock, recall)
-        )
+        for needed in (40, 64, 80, 100, 150, 200, 400):
+            stock.execute(text(f"SET hnsw.ef_search = {needed:d}"))
+            if recall(searched_by_stock()) >= 0.95:
+                break
         table.add_row("pgvector.sqlalchemy", str(needed), f"{recall(searched_by_stock()):.4f}")
         Console(width=140).print(table)
         ways = {"nearest(recall=.95)": lambda: searched(0.95), "pgvector.sqlalchemy": searched_by_stock}
