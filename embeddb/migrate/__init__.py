@@ -1,3 +1,10 @@
-"""Alembic: operations, autogenerate and drift of what is declared."""
+"""Alembic: operations, autogenerate and checks of everything that is declared."""
 
 from __future__ import annotations
+
+
+def setup() -> None:
+    """Make Alembic before 1.18, which looks for no plug-ins, know embeddb: call it in ``env.py``. Twice does no harm."""
+    from embeddb.migrate.plugin import setup_without_plugins
+
+    setup_without_plugins()

@@ -1,0 +1,281 @@
+"""What autogenerate finds: the catalog, registrations, columns and indexes that differ from the models.
+
+It runs after Alembic's own comparison, and puts right what that cannot know: vector indexes are compared by what Postgres
+makes of them, columns of embeddings are added and dropped with care for their vectors, and what is embeddb's own never
+shows up as something to drop.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from alembic.operations import MigrateOperation, ops
+from sqlalchemy import MetaData, Table, column
+from sqlalchemy.orm import configure_mappers
+
+from embeddb.migrate.arguments import changed
+from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
+from embeddb.migrate.column_operations import AddEmbeddingColumnOp, DropEmbeddingColumnOp
+from embeddb.migrate.embedding_operations import (
+    AlterEmbeddingOp,
+    CreateEmbeddingOp,
+    DisarmEmbeddingOp,
+    DropEmbeddingOp,
+    RefreshEmbeddingOp,
+)
+from embeddb.migrate.found import Key, read_catalog
+from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index
+from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
+from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
+from embeddb.migrate.types import rendering_types
+from embeddb.naming import CATALOG
+from embeddb.orm import Declaration, declared
+from embeddb.orm.index_expression import indexed
+from embeddb.spec import EmbeddingSpec
+
+log = logging.getLogger("embeddb.migrate")
+
+#: As ``context.configure(..., embeddb_concurrently=False)``: build indexes of existing tables inside the transaction.
+CONCURRENTLY: Final = "embeddb_concurrently"
+
+
+def leave_catalog_alone(context: Any, upgrade: ops.UpgradeOps, schemas: set[str | None]) -> Any:
+    """Alembic's comparator, before its own: the catalog's tables need not even be reflected."""
+    schemas.discard(CATALOG)
+    return _go_on()
+
+
+def compare(context: Any, upgrade: ops.UpgradeOps, schemas: Collection[str | None]) -> Any:
+    """Alembic's comparator: completes ``upgrade`` with what is embeddb's."""
+    _Comparison(context, upgrade, schemas).run()
+    return _go_on()
+
+
+def _go_on() -> Any:
+    try:
+        from alembic.util import PriorityDispatchResult
+    except ImportError:
+        return None
+    return PriorityDispatchResult.CONTINUE
+
+
+class _Comparison:
+    """One run of autogenerate."""
+
+    def __init__(self, context: Any, upgrade: ops.UpgradeOps, schemas: Collection[str | None]) -> None:
+        self.context, self.upgrade, self.schemas = context, upgrade, schemas
+        metadata = context.metadata
+        self.metadatas: list[MetaData] = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
+        configure_mappers()  # which tells attributes from columns
+        self.declarations: dict[Key, Declaration] = {
+            Key(found.table.schema, found.table.name, found.column.name): found
+            for one in self.metadatas
+            for found in declared(one)
+            if found.table.schema in schemas
+        }
+        self.found = read_catalog(context.connection, schemas)
+        self.before: list[MigrateOperation] = []
+        self.after: list[MigrateOperation] = []
+
+    def run(self) -> None:
+        self._catalog()
+        self._forget_own()
+        self._registrations()
+        self._columns()
+        self._indexes()
+        self.upgrade.ops = [*self.before, *self.upgrade.ops, *self.after]
+        self.context.opts["render_item"] = rendering_types(self.context.opts.get("render_item"))
+
+    def _catalog(self) -> None:
+        if not self.declarations:
+            return
+        if not self.found.installed:
+            self.before.append(InstallEmbeddbOp())
+        elif self.found.installed < self.found.available:
+            self.before.append(UpgradeEmbeddbOp(self.found.available, self.found.installed))
+
+    # --- what is embeddb's own -----------------------------------------------------------------------------------
+
+    def _forget_own(self) -> None:
+        self.upgrade.ops = [op for op in self.upgrade.ops if not _of_catalog(op)]
+        for table in self._modified():
+            table.ops = [op for op in table.ops if not self._is_own(table, op)]
+
+    def _is_own(self, table: ops.ModifyTableOps, op: MigrateOperation) -> bool:
+        if isinstance(op, ops.DropColumnOp):
+            return Key(table.schema, table.table_name, op.column_name) in self.found.shadows
+        return isinstance(op, ops.CreateIndexOp | ops.DropIndexOp) and _is_vector_op(op)
+
+    def _modified(self) -> Iterator[ops.ModifyTableOps]:
+        return (op for op in self.upgrade.ops if isinstance(op, ops.ModifyTableOps))
+
+    # --- registrations --------------------------------------------------------------------------------------------
+
+    def _registrations(self) -> None:
+        for key, found in sorted(self.found.specs.items(), key=lambda item: _sorting(item[0])):
+            if key not in self.declarations:
+                self.before.append(DropEmbeddingOp(key.table, key.column, key.schema, existing=found))
+        for key, declaration in sorted(self.declarations.items(), key=lambda item: _sorting(item[0])):
+            wanted = declaration.spec
+            found = self.found.specs.get(key)
+            if found is None:
+                self.after.append(CreateEmbeddingOp(wanted))
+            elif key in self.found.changes and self.found.changes[key].state == "filling":
+                self._filling(key, found, wanted)
+            elif _same(found, wanted):
+                continue
+            elif self._expands(key):
+                self.after.append(ExpandEmbeddingOp(wanted))
+                self.after += self._shadow_index(declaration)
+            else:
+                changes, existing = changed(found, wanted)
+                self.after.append(AlterEmbeddingOp(key.table, key.column, key.schema, changes, existing))
+
+    def _filling(self, key: Key, found: EmbeddingSpec, wanted: EmbeddingSpec) -> None:
+        change = self.found.changes[key]
+        if _same(found, wanted):
+            self.after.append(AbandonEmbeddingOp(key.table, key.column, key.schema))
+        elif not _same(change.spec, wanted):
+            log.warning("%s: its encoder is being changed to another than is declared; abandon that first", wanted.name)
+        elif change.ready:
+            self.after.append(SwapEmbeddingOp(key.table, key.column, key.schema))
+        else:
+            log.info("%s: the new encoder's column is being filled, or has no index yet", wanted.name)
+
+    def _expands(self, key: Key) -> bool:
+        """Is another encoder declared than the one whose vectors are there?"""
+        found, wanted = self.found.specs.get(key), self.declarations[key].spec
+        if found is None:
+            return False
+        return (dict(found.encoder), found.dim) != (dict(wanted.encoder), wanted.dim)
+
+    def _shadow_index(self, declaration: Declaration) -> list[CreateVectorIndexOp]:
+        aside = f"{declaration.column.name}__next"
+        made = []
+        for index in declaration.table.indexes:
+            if not is_vector_index(index):
+                continue
+            given = described(index, self.context.dialect, concurrently=self._concurrently)
+            if given is None or given.column != declaration.column.name:
+                continue
+            shadow: Any = indexed(column(aside, declaration.column.type), declaration.settings)
+            expression = None
+            if given.expression is not None:
+                compiler = self.context.dialect.ddl_compiler(self.context.dialect, None).sql_compiler
+                expression = f"({compiler.process(shadow, include_table=False, literal_binds=True)})"
+            made.append(
+                CreateVectorIndexOp(replace(given, name=f"{given.name}__next", column=aside, expression=expression))
+            )
+        return made
+
+    # --- columns --------------------------------------------------------------------------------------------------
+
+    def _columns(self) -> None:
+        for table in self._modified():
+            done: list[MigrateOperation] = []
+            for op in table.ops:
+                done += self._column(table, op)
+            table.ops = done
+
+    def _column(self, table: ops.ModifyTableOps, op: MigrateOperation) -> list[MigrateOperation]:
+        if isinstance(op, ops.AddColumnOp):
+            declaration = self.declarations.get(Key(table.schema, table.table_name, op.column.name))
+            if declaration is not None:
+                spec = declaration.spec
+                return [AddEmbeddingColumnOp(spec.table, spec.column, spec.storage, spec.dim, spec.schema)]
+        elif isinstance(op, ops.DropColumnOp):
+            found = self.found.specs.get(Key(table.schema, table.table_name, op.column_name))
+            if found is not None:
+                about = (found.table, found.column, found.storage, found.dim, table.schema)
+                return [DropEmbeddingColumnOp(*about, "drop")]
+        elif isinstance(op, ops.AlterColumnOp) and op.modify_type is not None:
+            return self._type_change(Key(table.schema, table.table_name, op.column_name), op)
+        return [op]
+
+    def _type_change(self, key: Key, op: ops.AlterColumnOp) -> list[MigrateOperation]:
+        if key in self.declarations and (self._expands(key) or key in self.found.changes):
+            op.modify_type = None  # the new column has the new type
+            return [op] if op.has_changes() else []
+        if key in self.declarations:
+            spec = self.declarations[key].spec
+            op.kw["postgresql_using"] = f'"{spec.column}"::{spec.storage}({spec.dim})'
+        concerned = [
+            found
+            for found in (*self.found.specs.values(), *(c.spec for c in self.found.changes.values()))
+            if (found.schema, found.table) == (key.schema, key.table)
+            and key.column in (*found.sources, found.column, *self._keys(key))
+        ]
+        names = [(found.table, found.column, found.schema) for found in concerned]
+        return [*(DisarmEmbeddingOp(*name) for name in names), op, *(RefreshEmbeddingOp(*name) for name in names)]
+
+    def _keys(self, key: Key) -> list[str]:
+        table = self._table(key.schema, key.table)
+        return [] if table is None else [column.name for column in table.primary_key]
+
+    def _table(self, schema: str | None, name: str) -> Table | None:
+        key = name if schema is None else f"{schema}.{name}"
+        return next((one.tables[key] for one in self.metadatas if key in one.tables), None)
+
+    # --- indexes --------------------------------------------------------------------------------------------------
+
+    @property
+    def _concurrently(self) -> bool:
+        return bool(self.context.opts.get(CONCURRENTLY, True))
+
+    def _indexes(self) -> None:
+        new = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.CreateTableOp)}
+        gone = [op for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)]
+        for table in (table for one in self.metadatas for table in one.sorted_tables):
+            if table.schema not in self.schemas or not self._is_included(table):
+                continue
+            if (table.schema, table.name) in new:
+                given = [described(index, self.context.dialect) for index in table.indexes if is_vector_index(index)]
+                self.after += [CreateVectorIndexOp(index) for index in sorted(filter(None, given), key=_name)]
+                continue
+            drops, creates = compare_indexes(
+                self.context.connection, table, skip=self._left_alone(table), concurrently=self._concurrently
+            )
+            self.before += drops
+            self.after += creates
+        for op in gone:
+            bare = Table(op.table_name, MetaData(), schema=op.schema)
+            drops, _ = compare_indexes(self.context.connection, bare, skip=set(), concurrently=False)
+            self.before += drops
+
+    def _is_included(self, table: Table) -> bool:
+        return bool(self.context.run_object_filters(table, table.name, "table", False, None))
+
+    def _left_alone(self, table: Table) -> set[str]:
+        """Columns whose indexes belong to a change of encoder."""
+        changing = {key.column for key in self.found.changes if (key.schema, key.table) == (table.schema, table.name)}
+        shadows = {key.column for key in self.found.shadows if (key.schema, key.table) == (table.schema, table.name)}
+        expanding = {
+            key.column
+            for key in self.declarations
+            if (key.schema, key.table) == (table.schema, table.name) and self._expands(key)
+        }
+        return changing | shadows | expanding
+
+
+def _of_catalog(op: MigrateOperation) -> bool:
+    return getattr(op, "schema", None) == CATALOG
+
+
+def _is_vector_op(op: ops.CreateIndexOp | ops.DropIndexOp) -> bool:
+    index = op.to_index()
+    return is_vector_index(index)
+
+
+def _same(one: EmbeddingSpec, other: EmbeddingSpec) -> bool:
+    return one.to_json() == other.to_json()
+
+
+def _sorting(key: Key) -> tuple[str, str, str]:
+    return (key.schema or "", key.table, key.column)
+
+
+def _name(index: VectorIndex) -> str:
+    return index.name

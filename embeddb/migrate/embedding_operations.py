@@ -1,0 +1,215 @@
+"""``op.create_embedding``, ``op.alter_embedding``, ``op.drop_embedding``: registrations, with their triggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alembic.autogenerate.render import renderers
+from alembic.operations.base import Operations
+from alembic.operations.ops import MigrateOperation
+
+from embeddb.catalog.register import register_sql, unregister_sql
+from embeddb.migrate.arguments import arguments_of, as_json, as_source, spec_of
+from embeddb.migrate.render import call
+from embeddb.migrate.script import call as sql_call
+from embeddb.migrate.script import run
+from embeddb.naming import embedding_name
+from embeddb.spec import EmbeddingSpec
+
+
+class _OfEmbedding(MigrateOperation):
+    """An operation on one embedding."""
+
+    def __init__(self, table: str, column: str, schema: str | None = None) -> None:
+        self.table, self.column, self.schema = table, column, schema
+
+    @property
+    def name(self) -> str:
+        """``table.column`` or ``schema.table.column``."""
+        return embedding_name(self.table, self.column, self.schema)
+
+
+@Operations.register_operation("create_embedding")
+class CreateEmbeddingOp(_OfEmbedding):
+    """Register an embedding: from now on its rows are queued by triggers and embedded by workers."""
+
+    def __init__(self, spec: EmbeddingSpec) -> None:
+        super().__init__(spec.table, spec.column, spec.schema)
+        self.spec = spec
+
+    @classmethod
+    def create_embedding(
+        cls, operations: Operations, table: str, column: str, *, schema: str | None = None, **arguments: Any
+    ) -> Any:
+        """Register an embedding: its triggers queue rows, workers embed them.
+
+        The column must be there; ``arguments`` are those of ``EmbeddingSpec``: ``sources``, ``encoder`` (its
+        configuration), ``dim``, and what differs from the defaults. Rows that are there already are queued by
+        ``embeddb backfill``.
+        """
+        return operations.invoke(cls(spec_of(table, column, schema, arguments)))
+
+    def reverse(self) -> DropEmbeddingOp:
+        """The opposite."""
+        return DropEmbeddingOp(self.table, self.column, self.schema, existing=self.spec)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("create_embedding", self.name, self.spec.to_dict())
+
+
+@Operations.register_operation("drop_embedding")
+class DropEmbeddingOp(_OfEmbedding):
+    """Take an embedding back: triggers, jobs and failures go, the column and its vectors stay."""
+
+    def __init__(
+        self, table: str, column: str, schema: str | None = None, *, existing: EmbeddingSpec | None = None
+    ) -> None:
+        super().__init__(table, column, schema)
+        self.existing = existing
+
+    @classmethod
+    def drop_embedding(
+        cls, operations: Operations, table: str, column: str, *, schema: str | None = None, **existing: Any
+    ) -> Any:
+        """Take an embedding back: triggers, jobs and failures go, the column and its vectors stay.
+
+        ``existing``: the arguments it was created with, which only the way back needs.
+        """
+        spec = spec_of(table, column, schema, existing) if existing else None
+        return operations.invoke(cls(table, column, schema, existing=spec))
+
+    def reverse(self) -> CreateEmbeddingOp:
+        """The opposite."""
+        if self.existing is None:
+            raise ValueError(f"the embedding {self.name} cannot be created again: its arguments are not known")
+        return CreateEmbeddingOp(self.existing)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("drop_embedding", self.name)
+
+
+@Operations.register_operation("alter_embedding")
+class AlterEmbeddingOp(_OfEmbedding):
+    """Change what an embedding was registered with."""
+
+    def __init__(
+        self, table: str, column: str, schema: str | None, changes: Mapping[str, Any], existing: Mapping[str, Any]
+    ) -> None:
+        super().__init__(table, column, schema)
+        self.changes, self.existing = changes, existing
+
+    @classmethod
+    def alter_embedding(
+        cls, operations: Operations, table: str, column: str, *, schema: str | None = None, **arguments: Any
+    ) -> Any:
+        """Change what an embedding was registered with.
+
+        ``arguments``: those of ``EmbeddingSpec`` that change, and ``existing_…`` for what they were, which only the
+        way back needs. Where the rows' text changes by it (sources, template), all rows are queued.
+        """
+        existing = {name[9:]: value for name, value in arguments.items() if name.startswith("existing_")}
+        changes = {name: value for name, value in arguments.items() if not name.startswith("existing_")}
+        return operations.invoke(cls(table, column, schema, changes, existing))
+
+    def reverse(self) -> AlterEmbeddingOp:
+        """The opposite."""
+        return AlterEmbeddingOp(self.table, self.column, self.schema, self.existing, self.changes)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("alter_embedding", self.name, as_json(self.changes), as_json(self.existing))
+
+
+@Operations.register_operation("disarm_embedding")
+class DisarmEmbeddingOp(_OfEmbedding):
+    """Take an embedding's triggers away, so that a column they name can change its type."""
+
+    @classmethod
+    def disarm_embedding(cls, operations: Operations, table: str, column: str, *, schema: str | None = None) -> Any:
+        """Take an embedding's triggers away, until ``refresh_embedding``: they stand in the way of ALTER TYPE."""
+        return operations.invoke(cls(table, column, schema))
+
+    def reverse(self) -> RefreshEmbeddingOp:
+        """The opposite."""
+        return RefreshEmbeddingOp(self.table, self.column, self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("disarm_embedding", self.name)
+
+
+@Operations.register_operation("refresh_embedding")
+class RefreshEmbeddingOp(_OfEmbedding):
+    """Make an embedding's triggers and functions as they should be."""
+
+    @classmethod
+    def refresh_embedding(cls, operations: Operations, table: str, column: str, *, schema: str | None = None) -> Any:
+        """Make an embedding's triggers and functions as they should be: after ``disarm_embedding``, or a mishap."""
+        return operations.invoke(cls(table, column, schema))
+
+    def reverse(self) -> DisarmEmbeddingOp:
+        """The opposite."""
+        return DisarmEmbeddingOp(self.table, self.column, self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("refresh_embedding", self.name)
+
+
+@Operations.implementation_for(CreateEmbeddingOp)
+def _create(operations: Operations, operation: CreateEmbeddingOp) -> None:
+    run(operations, register_sql(operation.spec))
+
+
+@Operations.implementation_for(DropEmbeddingOp)
+def _drop(operations: Operations, operation: DropEmbeddingOp) -> None:
+    run(operations, unregister_sql(operation.name))
+
+
+@Operations.implementation_for(AlterEmbeddingOp)
+def _alter(operations: Operations, operation: AlterEmbeddingOp) -> None:
+    run(operations, sql_call("alter", operation.name, json.dumps(as_json(operation.changes), ensure_ascii=False)))
+
+
+@Operations.implementation_for(DisarmEmbeddingOp)
+def _disarm(operations: Operations, operation: DisarmEmbeddingOp) -> None:
+    run(operations, sql_call("disarm", operation.name))
+
+
+@Operations.implementation_for(RefreshEmbeddingOp)
+def _refresh(operations: Operations, operation: RefreshEmbeddingOp) -> None:
+    run(operations, sql_call("refresh", operation.name))
+
+
+@renderers.dispatch_for(CreateEmbeddingOp)
+def _render_create(context: Any, operation: CreateEmbeddingOp) -> str:
+    arguments = as_source(arguments_of(operation.spec))
+    context.imports.add("import embeddb") if operation.spec.index is not None and "index" in arguments else None
+    return call("op.create_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
+
+
+@renderers.dispatch_for(DropEmbeddingOp)
+def _render_drop(context: Any, operation: DropEmbeddingOp) -> str:
+    return call("op.drop_embedding", operation.table, operation.column, schema=operation.schema)
+
+
+@renderers.dispatch_for(AlterEmbeddingOp)
+def _render_alter(context: Any, operation: AlterEmbeddingOp) -> str:
+    arguments = {**as_source(operation.changes), **as_source(operation.existing, "existing_")}
+    if "index" in operation.changes:
+        context.imports.add("import embeddb")
+    return call("op.alter_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
+
+
+@renderers.dispatch_for(DisarmEmbeddingOp)
+def _render_disarm(context: Any, operation: DisarmEmbeddingOp) -> str:
+    return call("op.disarm_embedding", operation.table, operation.column, schema=operation.schema)
+
+
+@renderers.dispatch_for(RefreshEmbeddingOp)
+def _render_refresh(context: Any, operation: RefreshEmbeddingOp) -> str:
+    return call("op.refresh_embedding", operation.table, operation.column, schema=operation.schema)

@@ -1,0 +1,134 @@
+"""Vector indexes: those of the models beside those of the database, told apart by Postgres itself.
+
+An expression has many spellings. So a declared index is built on an empty copy of its table, and what Postgres makes of
+it is compared with what Postgres says of the index that is there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Index, Table
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateIndex
+from sqlalchemy.sql.elements import ClauseElement, Label
+
+from embeddb.migrate.found import FoundIndex, Signature, read_indexes
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
+
+_COPY: Final = "embeddb_copy"
+METHODS: Final = ("hnsw", "ivfflat")
+
+
+def is_vector_index(index: Index) -> bool:
+    """Is this index of the models, or one that was reflected, HNSW or IVFFlat?"""
+    return index.dialect_options["postgresql"]["using"] in METHODS
+
+
+def described(index: Index, dialect: PGDialect, *, concurrently: bool = False) -> VectorIndex | None:
+    """An index of the models as an operation takes it; None where it names no operator class."""
+    options = index.dialect_options["postgresql"]
+    [expression, *_] = index.expressions
+    key = getattr(expression, "key", None)
+    if isinstance(expression, Label):
+        expression = expression.element
+    opclass = (options["ops"] or {}).get(key) or next(iter((options["ops"] or {}).values()), None)
+    table = index.table
+    if opclass is None or table is None:
+        return None
+    is_column = isinstance(expression, Column)
+    return VectorIndex(
+        name=str(index.name),
+        table=table.name,
+        column=expression.name if is_column else _column_of(expression),  # type: ignore[union-attr]
+        method=options["using"],
+        opclass=opclass,
+        expression=None if is_column else f"({_sql(expression, dialect)})",
+        options=dict(options["with"] or {}),
+        where=None if options["where"] is None else _sql(options["where"], dialect),
+        schema=table.schema,
+        concurrently=concurrently,
+    )
+
+
+def of_database(index: FoundIndex, schema: str | None, table: str, *, concurrently: bool = False) -> VectorIndex:
+    """An index of the database as an operation takes it."""
+    signature = index.signature
+    options = dict(option.split("=", 1) for option in signature.options)
+    return VectorIndex(
+        name=index.name,
+        table=table,
+        column=index.column,
+        method=signature.method,
+        opclass=signature.opclasses[0],
+        expression=f"({signature.expressions[0]})" if index.is_expression else None,
+        options={name: int(value) if value.isdigit() else value for name, value in options.items()},
+        where=signature.where,
+        schema=schema,
+        concurrently=concurrently,
+    )
+
+
+def compare_indexes(
+    connection: Connection, table: Table, *, skip: set[str], concurrently: bool
+) -> tuple[list[DropVectorIndexOp], list[CreateVectorIndexOp]]:
+    """What to drop and what to build for a table that is in the database. ``skip``: columns to leave alone."""
+    dialect: Any = connection.dialect
+    present = read_indexes(connection, table.schema, table.name)
+    drops: list[DropVectorIndexOp] = []
+    creates: list[CreateVectorIndexOp] = []
+    wanted = {str(index.name): index for index in table.indexes if is_vector_index(index)}
+    for name, index in sorted(wanted.items()):
+        given = described(index, dialect, concurrently=concurrently)
+        if given is None or given.column in skip:
+            present.pop(name, None)
+            continue
+        found = present.pop(name, None)
+        if found is not None:
+            if found.valid and _on_copy(connection, table, index) == found.signature:
+                continue
+            there = of_database(found, table.schema, table.name, concurrently=concurrently)
+            drops.append(DropVectorIndexOp(there))
+        creates.append(CreateVectorIndexOp(given))
+    for found in present.values():
+        if found.column not in skip:
+            there = of_database(found, table.schema, table.name, concurrently=concurrently)
+            drops.append(DropVectorIndexOp(there))
+    return drops, creates
+
+
+def _on_copy(connection: Connection, table: Table, index: Index) -> Signature | None:
+    """What Postgres makes of an index; None where it cannot be made on the table as it is."""
+    prepare = connection.dialect.identifier_preparer
+    place = prepare.format_table(table)
+    create = str(CreateIndex(index).compile(dialect=connection.dialect))
+    create = create.replace(f" ON {place} ", f" ON pg_temp.{_COPY} ", 1).replace("CONCURRENTLY ", "", 1)
+    with connection.begin_nested() as savepoint:
+        try:
+            for statement in (
+                "SET LOCAL client_min_messages = error",
+                f"CREATE TEMPORARY TABLE {_COPY} (LIKE {place})",
+                create,
+            ):
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            made = read_indexes(connection, "pg_temp", _COPY)
+            return next(iter(made.values())).signature
+        except DBAPIError:
+            return None
+        finally:
+            savepoint.rollback()
+
+
+def _sql(expression: ClauseElement | str, dialect: PGDialect) -> str:
+    if isinstance(expression, str):
+        return expression
+    compiler = dialect.ddl_compiler(dialect, None).sql_compiler  # type: ignore[arg-type]
+    return compiler.process(expression, include_table=False, literal_binds=True)
+
+
+def _column_of(expression: Any) -> str:
+    """The first column in an expression; of an expression that is text, no one knows."""
+    from sqlalchemy.sql.visitors import iterate
+
+    return next((str(part.name) for part in iterate(expression) if isinstance(part, Column)), "")

@@ -1,0 +1,53 @@
+"""Operations as Python source: calls as a careful colleague would write them, within 88 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+#: What ruff and black allow a line, less the four columns that Alembic indents it by.
+_WIDTH: Final = 88 - 4
+
+
+def call(name: str, *positional: Any, **keywords: Any) -> str:
+    """``name("a", b="c")`` on one line where it fits, else an argument a line. Keywords of None are left out."""
+    arguments = [literal(value) for value in positional]
+    arguments += [f"{key}={literal(value)}" for key, value in keywords.items() if value is not None]
+    line = f"{name}({', '.join(arguments)})"
+    if len(line) <= _WIDTH:
+        return line
+    wide = [literal(value, 4) for value in positional]
+    wide += [f"{key}={literal(value, 4 + len(key) + 1)}" for key, value in keywords.items() if value is not None]
+    return f"{name}(\n" + "".join(f"    {argument},\n" for argument in wide) + ")"
+
+
+class Source(str):
+    """Python source that stands for itself."""
+
+
+def literal(value: Any, indent: int = 0) -> str:
+    """A value as source: strings in double quotes, and what is longer than a line with an item a line."""
+    if isinstance(value, Source):
+        return str(value)
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, Mapping):
+        return _brackets("{", [f"{literal(key)}: {literal(item)}" for key, item in value.items()], "}", indent)
+    if isinstance(value, Sequence):
+        return _brackets("[", [literal(item) for item in value], "]", indent)
+    return repr(value)
+
+
+def _brackets(left: str, items: list[str], right: str, indent: int) -> str:
+    line = left + ", ".join(items) + right
+    if indent + len(line) + 1 <= _WIDTH or not items:
+        return line
+    return f"{left}\n" + "".join(f"        {item},\n" for item in items) + f"    {right}"
+
+
+def _string(value: str) -> str:
+    """In double quotes, unless that would take more backslashes: as ruff and black have it."""
+    single = repr(value)
+    if single.startswith('"') or '"' in value:
+        return single
+    return '"' + single[1:-1].replace("\\'", "'") + '"'

@@ -1,0 +1,42 @@
+"""Running a statement as it stands, or writing it into the script of ``alembic upgrade --sql``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alembic.operations.base import Operations
+from psycopg import sql
+from sqlalchemy import Connection
+
+
+def run(operations: Operations, statement: str) -> None:
+    """Execute a statement without parameters. Neither % nor : in it means anything."""
+    context = operations.get_context()
+    if context.as_sql:
+        context.impl.static_output(f"{statement.strip()};\n")
+        return
+    connection_of(operations).exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def connection_of(operations: Operations) -> Connection:
+    """The connection of a migration that runs."""
+    connection = operations.get_bind()
+    assert isinstance(connection, Connection)
+    return connection
+
+
+def call(function: str, *arguments: Any) -> str:
+    """``SELECT embeddb.function(…)``; a str argument is cast by what ``Typed`` says, other values are literals."""
+    parts = [sql.SQL("{}").format(argument) for argument in arguments]
+    call = sql.SQL("SELECT {}({})").format(sql.Identifier("embeddb", function), sql.SQL(", ").join(parts))
+    return call.as_string(None)
+
+
+def qualified(table: str, schema: str | None) -> str:
+    """A table's name with its schema, quoted."""
+    return sql.Identifier(*([schema] if schema else []), table).as_string(None)
+
+
+def identifier(name: str) -> str:
+    """A name, quoted."""
+    return sql.Identifier(name).as_string(None)
