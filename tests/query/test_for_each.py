@@ -118,7 +118,8 @@ def test_one_round_trip_and_one_compilation(session: Session, items_engine: Engi
     sent: list[str] = []
 
     def note(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        sent.append(statement)
+        if "item" in statement:  # a session also asks, now and then, whether the encoder was changed
+            sent.append(statement)
 
     session.execute(for_each(Item.embedding, ["warm"], k=2)).all()
     cached = len(items_engine._compiled_cache or ())

@@ -149,7 +149,8 @@ def test_no_log_costs_no_statement(logged: Engine, session: Session) -> None:
     sent: list[str] = []
 
     def note(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
-        sent.append(statement)
+        if "item" in statement:  # a session also asks, now and then, whether the encoder was changed
+            sent.append(statement)
 
     event.listen(logged, "before_cursor_execute", note)
     session.scalars(nearest(Item.embedding, "row 1").limit(10)).all()
