@@ -48,7 +48,8 @@ _PART_STRENGTH: Final = 0.05
 _PART_ROUNDS: Final = 20
 #: Pieces that are embedded at a time.
 _AT_ONCE: Final = 256
-_PROBE: Final = "planes that land on water"
+#: A lower cosine than this between two vectors of a text makes them different.
+_SAME: Final = 0.9999
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s*\n\s*")
 
 
@@ -116,7 +117,7 @@ def distil(
     if len(texts) < FEWEST:
         raise EncoderError(f"{what.name} has {len(texts)} rows with a text and a vector: distilling needs {FEWEST}")
     among = vectors[:AMONG]
-    asymmetric = encoder is not None and _asymmetric(encoder)
+    asymmetric = encoder is not None and _asymmetric(encoder, texts[0][: recipe.characters])
     wanted = recipe.pieces or (_ENOUGH if asymmetric else 0)
     if encoder is not None and wanted:
         pieces, answers = _embed_pieces(encoder, pieces_of(texts, wanted, recipe.seed), checkpoint, tell)
@@ -240,9 +241,10 @@ def _tokens(connection: Connection, tokenizer: Tokenizer, texts: Sequence[str], 
     return tokens
 
 
-def _asymmetric(encoder: Encoder) -> bool:
-    asked, stored = encoder.encode_queries([_PROBE]), encoder.encode_documents([_PROBE])
-    return float(cosines(np.asarray(asked), np.asarray(stored))[0]) < 0.9999
+def _asymmetric(encoder: Encoder, text: str) -> bool:
+    """Whether this text gets another vector as a question than as a row."""
+    asked, stored = np.asarray(encoder.encode_queries([text])), np.asarray(encoder.encode_documents([text]))
+    return bool(np.isfinite([asked, stored]).all()) and float(cosines(asked, stored)[0]) < _SAME
 
 
 def _embed_pieces(encoder: Encoder, pieces: list[str], checkpoint: Path | None, tell: Told) -> tuple[list[str], Matrix]:

@@ -122,10 +122,9 @@ class Shop:
         return None if said is None else np.array(json.loads(said), np.float32)
 
 
-@pytest.fixture(scope="module", params=[16, 18], ids=["pg16", "pg18"])
-def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
-    server: LocalPostgres = request.getfixturevalue(f"server{request.param}")
-    with fresh_database(server) as url:
+@pytest.fixture(scope="module")
+def shop(server18: LocalPostgres) -> Iterator[Shop]:
+    with fresh_database(server18) as url:
         engine = create_engine(url)
         with engine.begin() as connection:
             install(connection)
@@ -369,6 +368,31 @@ def test_half_columns_can_be_learnt_from(shop: Shop) -> None:
     fast = shop.distil(name, Additive())
     assert fast.agreement is not None
     assert fast.agreement["cosine"] > 0.9
+
+
+def test_an_analyst_searches_through_the_index(shop: Shop) -> None:
+    """With SELECT alone, in a read-only transaction, by a generic plan."""
+    encoder = Additive(seed=40)
+    name = shop.table("read_only", sentences(300), encoder)
+    shop.distil(name, encoder)
+    db = shop.db
+    db.execute("CREATE INDEX ON read_only USING hnsw (embedding vector_cosine_ops); CREATE ROLE fast_analyst")
+    db.execute("SELECT embeddb.grant_reader('fast_analyst'); GRANT SELECT ON read_only TO fast_analyst")
+    try:
+        db.execute("SET ROLE fast_analyst; SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan")
+        db.execute("BEGIN TRANSACTION READ ONLY")
+        db.execute(
+            "PREPARE nearest (text) AS SELECT body FROM read_only"
+            " ORDER BY embedding <=> embeddb.embed('read_only.embedding', $1) LIMIT 3"
+        )
+        plan = "\n".join(line for (line,) in db.execute("EXPLAIN EXECUTE nearest ('bakers')").fetchall())
+        assert "Index Scan using read_only_embedding_idx" in plan
+        assert all("bakers" in body for (body,) in db.execute("EXECUTE nearest ('bakers')").fetchall())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            db.execute("SELECT * FROM embeddb.fast_token")
+    finally:
+        db.execute("ROLLBACK; RESET ROLE; RESET enable_seqscan; RESET plan_cache_mode; DEALLOCATE ALL")
+        db.execute("DROP OWNED BY fast_analyst; DROP ROLE fast_analyst")
 
 
 def test_cache_then_transformer_then_fast(insql18: InSQL) -> None:

@@ -108,7 +108,7 @@ TEXTS = st.lists(
 
 
 @pytest.mark.parametrize("name", ["plain", "sif", "parts", "fasttext"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_equal_to_the_python_encoder(static: Static, name: str, text: str) -> None:
     expected = static.encoders[name].encode_queries([text])[0]
