@@ -7,13 +7,35 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, Select, bindparam, create_engine, event, exists, func, select, text
+from sqlalchemy import Engine, ForeignKeyConstraint, Select, bindparam, create_engine, event, exists, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, selectinload, with_loader_criteria
+from sqlalchemy.orm import (
+    Mapped,
+    Session,
+    aliased,
+    contains_eager,
+    joinedload,
+    mapped_column,
+    selectinload,
+    with_loader_criteria,
+)
 
-from embeddb import nearest
+from embeddb import Vector, embedding_column, nearest
 from embeddb.query.plan import explain
-from tests.query.clusters import CLUSTER, CLUSTERS, QUERIES, QUERY_CLUSTER, ROWS, Owner, Row, fill, nearest_ids
+from tests.query.clusters import (
+    CLUSTER,
+    CLUSTERS,
+    HASHING,
+    QUERIES,
+    QUERY_CLUSTER,
+    ROWS,
+    VECTORS,
+    Base,
+    Owner,
+    Row,
+    fill,
+    nearest_ids,
+)
 from tests.query.clusters import through_index as through_the_index
 
 NUMBER = np.arange(ROWS)
@@ -247,3 +269,47 @@ async def test_async(engine: Engine, driver: str) -> None:
             found = await session.scalars(nearest(Row.embedding, query).join(Row.owner).where(Owner.id < 20).limit(4))
             assert [row.id for row in found] == nearest_ids(query, 4, NUMBER % 200 < 20)
     await async_engine.dispose()
+
+
+class Part(Base):
+    """A key of two columns, one of an odd name, in a schema of its own."""
+
+    __tablename__ = "part%s"
+    __table_args__: Any = {"schema": "odd 'schema'"}
+    left: Mapped[int] = mapped_column(primary_key=True)
+    right: Mapped[str] = mapped_column("the right", primary_key=True)
+    kind: Mapped[str] = mapped_column(default="part")
+    vector: Mapped[Vector | None] = embedding_column("kind", encoder=HASHING, storage="halfvec", name="v")
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "part"}
+
+
+class Special(Part):
+    """What is told of some parts, in a table of its own."""
+
+    __tablename__ = "special"
+    __table_args__ = (ForeignKeyConstraint(["left", "right"], [Part.left, Part.right]),)
+    left: Mapped[int] = mapped_column(primary_key=True)
+    right: Mapped[str] = mapped_column(primary_key=True)
+    price: Mapped[int]
+    __mapper_args__ = {"polymorphic_identity": "special"}
+
+
+def test_composite_keys_schemas_and_inheritance(module_engine: Engine) -> None:
+    tables = [Base.metadata.tables["odd 'schema'.part%s"], Base.metadata.tables["special"]]
+    with Session(module_engine) as session:
+        session.execute(text("CREATE SCHEMA \"odd 'schema'\""))
+        Base.metadata.create_all(session.connection(), tables=tables)
+        session.add_all(
+            Special(left=n // 10, right=str(n % 10), price=n % 4, vector=vector)
+            for n, vector in enumerate(VECTORS[:800])
+        )
+        session.flush()
+        through_the_index(session)
+        among = (NUMBER < 800) & (NUMBER % 4 == 1)
+        expected = nearest_ids(QUERIES[0], 5, among)
+        statement = nearest(Special.vector, QUERIES[0]).where(Special.price == 1).limit(5)
+        assert "_v_hnsw" in " ".join(explain(session, statement).indexes)
+        assert [10 * row.left + int(row.right) for row in session.scalars(statement)] == expected
+        joined = nearest(Part.vector, QUERIES[0]).where(Part.left < 50).limit(5)
+        found = [10 * row.left + int(row.right) for row in session.scalars(joined)]
+        assert found == nearest_ids(QUERIES[0], 5, NUMBER < 500)
