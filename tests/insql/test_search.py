@@ -295,6 +295,18 @@ def test_names_of_others_are_left_alone(db: Database) -> None:
     db.execute("DROP FUNCTION articles_search(text, int), articles_embedding_search()")
 
 
+def test_an_owner_who_may_make_no_function_in_the_schema(db: Database) -> None:
+    """Has an embedding all the same."""
+    db.execute("CREATE ROLE keeper; CREATE SCHEMA vault; GRANT USAGE ON SCHEMA vault TO keeper")
+    db.execute("CREATE TABLE vault.articles (id int PRIMARY KEY, title text, body text, embedding vector(3))")
+    db.execute("ALTER TABLE vault.articles OWNER TO keeper")
+    register(db, spec(schema="vault"))
+    assert (functions(db), db.execute("SELECT embeddb.problems(id) FROM embeddb.embedding").fetchall()) == ([], [])
+    db.execute("GRANT CREATE ON SCHEMA vault TO keeper; SELECT embeddb.refresh(id) FROM embeddb.embedding")
+    assert len(functions(db)) == 3
+    db.execute("SELECT embeddb.unregister(id) FROM embeddb.embedding; DROP SCHEMA vault CASCADE; DROP ROLE keeper")
+
+
 def test_long_names_are_cut_to_what_postgres_takes(db: Database) -> None:
     for table in ("t" * 63, "é" * 31):
         db.execute(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, title text, body text, embedding vector(3))").format(

@@ -32,14 +32,13 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
                                FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END
 $$;
 
--- The condition that row `alias` has the key that the JSON expression `key` holds. It uses the equality of the primary
--- key's index, so that the index serves it whatever the type, and names every type by its schema. -1: without a length;
--- "character" would cut a text to its first letter.
-CREATE OR REPLACE FUNCTION embeddb.match_sql(relation regclass, keys name[], alias text, key text) RETURNS text
+-- The columns of a primary key in order: type; type without a length, for casts ("character" would cut a text to its first
+-- letter); and the operator by which the key's index tells values equal, wherever it was made.
+CREATE OR REPLACE FUNCTION embeddb.key_columns(relation regclass, keys name[])
+RETURNS TABLE (place integer, name name, type text, bare_type text, equal text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(format('%s.%I OPERATOR(%I.%s) (%s %s)::%s', alias, k.name, n.nspname, o.oprname, key,
-                             CASE WHEN cardinality(keys) = 1 THEN '#>> ''{}''' ELSE format('->> %s', k.place - 1) END,
-                             format_type(a.atttypid, -1)), ' AND ' ORDER BY k.place)
+    SELECT k.place::integer, k.name, format_type(a.atttypid, NULL), format_type(a.atttypid, -1),
+           format('OPERATOR(%I.%s)', n.nspname, o.oprname)
       FROM unnest(keys) WITH ORDINALITY AS k (name, place)
       JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
       JOIN pg_index i ON i.indrelid = relation AND i.indisprimary
@@ -50,6 +49,23 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       JOIN pg_operator o ON o.oid = m.amopopr
       JOIN pg_namespace n ON n.oid = o.oprnamespace
      WHERE c.number = a.attnum
+     ORDER BY k.place
+$$;
+
+-- The condition that row `alias` has the key whose columns' values are the expressions `parts`.
+CREATE OR REPLACE FUNCTION embeddb.key_is_sql(relation regclass, keys name[], alias text, parts text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('%s.%I %s %s', alias, k.name, k.equal, parts[k.place]), ' AND ' ORDER BY k.place)
+      FROM embeddb.key_columns(relation, keys) AS k
+$$;
+
+-- The same for the key that the JSON expression `key` holds. The primary key's index serves it whatever the type.
+CREATE OR REPLACE FUNCTION embeddb.match_sql(relation regclass, keys name[], alias text, key text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT embeddb.key_is_sql(relation, keys, alias, array_agg(format(
+               '(%s %s)::%s', key, CASE WHEN cardinality(keys) = 1 THEN '#>> ''{}''' ELSE format('->> %s', k.place - 1) END,
+               k.bare_type) ORDER BY k.place))
+      FROM embeddb.key_columns(relation, keys) AS k
 $$;
 
 -- Is every source of row `alias` NULL, or a short text of nothing but ASCII whitespace? What is blank in another way
