@@ -38,7 +38,7 @@ class InstallEmbeddbOp(MigrateOperation):
 
 @Operations.register_operation("uninstall_embeddb")
 class UninstallEmbeddbOp(MigrateOperation):
-    """Remove the catalog with its queue and triggers. Tables, their columns and their vectors stay, and pgvector too."""
+    """Remove the catalog with its queue and triggers. Tables, columns, vectors and pgvector stay."""
 
     @classmethod
     def uninstall_embeddb(cls, operations: Operations) -> Any:
@@ -56,7 +56,7 @@ class UninstallEmbeddbOp(MigrateOperation):
 
 @Operations.register_operation("upgrade_embeddb")
 class UpgradeEmbeddbOp(MigrateOperation):
-    """Bring the catalog up to date. There is no way back, and none is needed: an older embeddb works with a newer one."""
+    """Bring the catalog up to date. There is no way back: its tables only ever grow."""
 
     def __init__(self, version: int, existing_version: int) -> None:
         self.version, self.existing_version = version, existing_version
@@ -96,7 +96,9 @@ def _bring_up_to_date(operations: Operations, installed: int) -> None:
 
 @Operations.implementation_for(UninstallEmbeddbOp)
 def _uninstall(operations: Operations, operation: UninstallEmbeddbOp) -> None:
-    run(operations, "DROP SCHEMA IF EXISTS embeddb CASCADE")
+    # Functions for searching stand beside their tables, and know where only while the catalog is there.
+    run(operations, "SELECT embeddb.drop_functions(e.id) FROM embeddb.embedding e")
+    run(operations, "DROP SCHEMA embeddb CASCADE")
 
 
 @renderers.dispatch_for(InstallEmbeddbOp)

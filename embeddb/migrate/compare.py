@@ -1,7 +1,7 @@
 """What autogenerate finds: the catalog, registrations, columns and indexes that differ from the models.
 
-It runs after Alembic's own comparison, and puts right what that cannot know: vector indexes are compared by what Postgres
-makes of them, columns of embeddings are added and dropped with care for their vectors, and what is embeddb's own never
+It runs after Alembic's own comparison, and puts right what that cannot know: vector indexes are compared by what
+Postgres makes of them, columns of embeddings are added and dropped with care for their vectors, and what is embeddb's own never
 shows up as something to drop.
 """
 
@@ -120,18 +120,18 @@ class _Comparison:
                 self.before.append(DropEmbeddingOp(key.table, key.column, key.schema, existing=found))
         for key, declaration in sorted(self.declarations.items(), key=lambda item: _sorting(item[0])):
             wanted = declaration.spec
-            found = self.found.specs.get(key)
-            if found is None:
+            registered = self.found.specs.get(key)
+            if registered is None:
                 self.after.append(CreateEmbeddingOp(wanted))
             elif key in self.found.changes and self.found.changes[key].state == "filling":
-                self._filling(key, found, wanted)
-            elif _same(found, wanted):
+                self._filling(key, registered, wanted)
+            elif _same(registered, wanted):
                 continue
             elif self._expands(key):
                 self.after.append(ExpandEmbeddingOp(wanted))
                 self.after += self._shadow_index(declaration)
             else:
-                changes, existing = changed(found, wanted)
+                changes, existing = changed(registered, wanted)
                 self.after.append(AlterEmbeddingOp(key.table, key.column, key.schema, changes, existing))
 
     def _filling(self, key: Key, found: EmbeddingSpec, wanted: EmbeddingSpec) -> None:

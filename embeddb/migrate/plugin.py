@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-#: Alembic runs the comparators of plug-ins called ``alembic.autogenerate.*`` unless it is told otherwise; of any other it
-#: must be told, in every ``env.py``. ``autogenerate_plugins=[…, "~alembic.autogenerate.embeddb"]`` turns these off.
+#: Alembic runs the comparators of plug-ins called ``alembic.autogenerate.*`` unless it is told otherwise; of any other
+#: it must be told, in every ``env.py``. ``autogenerate_plugins=[…, "~alembic.autogenerate.embeddb"]`` turns these off.
 NAME: Final = "alembic.autogenerate.embeddb"
 
 

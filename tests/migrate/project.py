@@ -12,6 +12,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import URL, Engine, MetaData
 
 from embeddb.local import LocalPostgres
@@ -59,7 +60,8 @@ class Project:
     def revise(self, message: str) -> str:
         """Autogenerate a revision; its text."""
         script = command.revision(self.config, message, autogenerate=True)
-        assert script is not None and not isinstance(script, list)
+        assert script is not None
+        assert not isinstance(script, list)
         return Path(script.path).read_text()
 
     def upgrade(self, revision: str = "head", *, options: dict[str, str] | None = None) -> None:
@@ -78,6 +80,10 @@ class Project:
         self.output.truncate()
         (command.downgrade if down else command.upgrade)(self.config, span, sql=True)
         return self.output.getvalue()
+
+    def scripts(self) -> list[Script]:
+        """The revisions, first to last."""
+        return list(ScriptDirectory.from_config(self.config).walk_revisions())[::-1]
 
     def check(self) -> None:
         """As ``alembic check``: raises where something differs."""
@@ -118,6 +124,12 @@ def dump(server: LocalPostgres, url: URL, *options: str) -> str:
     command = [str(server.programs / "pg_dump"), *options, address(url)]
     ran = subprocess.run(command, capture_output=True, check=True, text=True)
     return re.sub(r"\\(un)?restrict .*", "", ran.stdout)
+
+
+def schema_of(server: LocalPostgres, url: URL) -> str:
+    """``pg_dump --schema-only``. A column that was dropped and added again has another number, by which triggers ask
+    whether it is still called as it was; the schema is the same."""
+    return re.sub(r"TG_RELID, \d+", "TG_RELID, n", dump(server, url, "--schema-only"))
 
 
 def psql(server: LocalPostgres, url: URL, script: str) -> None:
