@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "worker": "embeddb.cli.worker",
     "backfill": "embeddb.cli.backfill",
     "status": "embeddb.cli.status",
+    "reembed": "embeddb.cli.reembed",
 }
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Column, Enum, Index, LargeBinary, MetaData, String, Table, event
+from sqlalchemy import Column, Enum, LargeBinary, MetaData, String, Table, event
 from sqlalchemy.orm import ColumnProperty, MappedColumn, Mapper, configure_mappers, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -23,7 +23,7 @@ from embeddb.metrics import MetricName, Storage
 from embeddb.naming import embedding_name, index_name
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.extension import check_extension
-from embeddb.orm.index_expression import indexed, opclass
+from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
 from embeddb.sources.files import Files
 from embeddb.sources.inputs import Inputs
@@ -297,14 +297,7 @@ def _join_table(column: Column[Any], table: Table) -> None:
     if settings.index is not None:
         # _column_flag: like Column(index=True), a copy of the column brings the index along, so that
         # Table.to_metadata must not copy it a second time.
-        Index(
-            index_name(table.name, column.name, settings.index.method),
-            indexed(column, settings).label(column.key),
-            postgresql_using=settings.index.method,
-            postgresql_with=settings.index.options,
-            postgresql_ops={column.key: opclass(settings, settings.index)},
-            _column_flag=True,
-        )
+        declared_index(index_name(table.name, column.name, settings.index.method), column, settings, _column_flag=True)
 
 
 def _defer(mapper: Mapper[Any], class_: type[Any]) -> None:

@@ -102,9 +102,11 @@ def other_encoders(
     follower = _followers.get(engine) or _followers.setdefault(engine, _Follower())
     if time.monotonic() - follower.looked > INTERVAL:
         follower.look(session.connection(bind_arguments=bound))
-    if follower.changing and session.info.get(_INFO_KEY) is not session.get_transaction():
-        follower.read(session.connection(bind_arguments=bound))
-        session.info[_INFO_KEY] = session.get_transaction()
+    if follower.changing:
+        connection = session.connection(bind_arguments=bound)  # begins the transaction
+        if session.info.get(_INFO_KEY) is not session.get_transaction():
+            follower.read(connection)
+            session.info[_INFO_KEY] = session.get_transaction()
     if not follower.serving:
         return {}
     return follower.others(declaration for mapper in mappers for declaration in declarations_of(mapper))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, cast, func, literal_column
+from sqlalchemy import Column, ColumnElement, Index, Table, cast, func, literal_column
 from sqlalchemy.sql.selectable import AliasedReturnsRows
 from sqlalchemy.types import UserDefinedType
 
@@ -84,6 +84,20 @@ def opclass(settings: Settings, index: VectorIndex) -> str:
     if index.cast == "binary":
         return "bit_hamming_ops"
     return METRICS[settings.metric_name].opclass[index.cast or settings.storage]
+
+
+def declared_index(name: str, column: Column[Any], settings: Settings, **arguments: Any) -> Index:
+    """The declared index of a table's column, under that name; ``arguments``: more of them for ``Index``."""
+    index = settings.index
+    assert index is not None
+    return Index(
+        name,
+        indexed(column, settings).label(column.key),
+        postgresql_using=index.method,
+        postgresql_with=index.options,
+        postgresql_ops={column.key: opclass(settings, index)},
+        **arguments,
+    )
 
 
 def index_of(column: ColumnElement[Any] | None, settings: Settings) -> str | None:

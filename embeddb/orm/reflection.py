@@ -50,19 +50,5 @@ def reflect(connection: Connection, spec: EmbeddingSpec, encoder: Encoder | None
     if spec.column not in table.c:
         raise CatalogError(f"{spec.name}: table {spec.table!r} has no column {spec.column!r} any more")
     column = table.c[spec.column]
-    column.type = embedding_type(
-        Settings(
-            sources=spec.sources,
-            encoder=encoder or from_config(spec.encoder),
-            metric_name=spec.metric,
-            storage=spec.storage,
-            index=spec.index,
-            mode=spec.mode,
-            template=spec.template,
-            on_error=spec.on_error,
-            on_update=spec.on_update,
-            given_dim=spec.dim,
-            deferred=True,
-        )
-    )
+    column.type = embedding_type(Settings.of(spec, encoder or from_config(spec.encoder)))
     return column

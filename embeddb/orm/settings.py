@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from embeddb.encoders import Encoder
 from embeddb.metrics import METRICS, Metric, MetricName, Storage
 from embeddb.sources.files import Files
-from embeddb.spec import Mode, OnError, OnUpdate, VectorIndex
+from embeddb.spec import EmbeddingSpec, Mode, OnError, OnUpdate, VectorIndex
 
 
 # Compared by identity, which also makes a type that holds it a constant part of SQLAlchemy's cache keys.
@@ -29,6 +29,24 @@ class Settings:
     given_dim: int | None
     deferred: bool
     files: Files | None = None
+
+    @classmethod
+    def of(cls, spec: EmbeddingSpec, encoder: Encoder) -> Self:
+        """The settings that declare ``spec``."""
+        return cls(
+            sources=spec.sources,
+            encoder=encoder,
+            metric_name=spec.metric,
+            storage=spec.storage,
+            index=spec.index,
+            mode=spec.mode,
+            template=spec.template,
+            on_error=spec.on_error,
+            on_update=spec.on_update,
+            given_dim=spec.dim,
+            deferred=True,
+            files=None if spec.files is None else Files.from_dict(spec.files),
+        )
 
     @property
     def metric(self) -> Metric:

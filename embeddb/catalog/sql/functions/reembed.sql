@@ -95,7 +95,9 @@ DECLARE
     away name := embeddb.aside_name(column_name::text, suffix);
     waiting bigint;
     invalid text;
-    i record;
+    serving_indexes regclass[];
+    shadow_indexes regclass[];
+    names name[];
 BEGIN
     SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = r.serving;
     SELECT string_agg(c.relname, ', ') INTO invalid FROM embeddb.vector_indexes(r.shadow) v
@@ -115,17 +117,18 @@ BEGIN
       FROM embeddb.job j CROSS JOIN LATERAL jsonb_array_elements(j.keys) AS k (key) WHERE j.embedding = r.shadow;
     IF waiting > max_pending THEN
         RAISE EXCEPTION '%: % rows still wait for their new vector', embeddb.name(r.shadow), waiting
-            USING ERRCODE = 'EB005', HINT = 'Let the workers finish and try again, or allow so many.';
+            USING ERRCODE = 'EB009', HINT = 'Let the workers finish and try again, or allow so many.';
     END IF;
 
-    FOR i IN SELECT v.index, c.relname FROM embeddb.vector_indexes(r.serving) v
-               JOIN pg_class c ON c.oid = v.index LOOP
-        EXECUTE format('ALTER INDEX %s RENAME TO %I', i.index, embeddb.aside_name(i.relname::text, suffix));
+    serving_indexes := ARRAY(SELECT v.index FROM embeddb.vector_indexes(r.serving) v ORDER BY v.index);
+    shadow_indexes := ARRAY(SELECT v.index FROM embeddb.vector_indexes(r.shadow) v ORDER BY v.index);
+    names := ARRAY(SELECT c.relname FROM unnest(serving_indexes) WITH ORDINALITY AS u (index, place)
+                     JOIN pg_class c ON c.oid = u.index ORDER BY u.place);
+    FOR i IN 1 .. coalesce(cardinality(serving_indexes), 0) LOOP
+        EXECUTE format('ALTER INDEX %s RENAME TO %I', serving_indexes[i], embeddb.aside_name(names[i]::text, suffix));
     END LOOP;
-    FOR i IN SELECT v.index, c.relname FROM embeddb.vector_indexes(r.shadow) v JOIN pg_class c ON c.oid = v.index LOOP
-        IF i.relname ~ '__(next|old)$' THEN
-            EXECUTE format('ALTER INDEX %s RENAME TO %I', i.index, regexp_replace(i.relname::text, '__(next|old)$', ''));
-        END IF;
+    FOR i IN 1 .. least(cardinality(shadow_indexes), cardinality(names)) LOOP
+        EXECUTE format('ALTER INDEX %s RENAME TO %I', shadow_indexes[i], names[i]);
     END LOOP;
     EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', e.relation, column_name, away);
     EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', e.relation, aside, column_name);
