@@ -56,6 +56,7 @@ from embeddb.orm.index_expression import indexed
 from embeddb.orm.query_vector import Narrowing, SearchVector, name_literal, narrowed, scan_settings, wanted
 from embeddb.orm.settings import Settings, settings_of
 from embeddb.query.embedding import in_full
+from embeddb.spec import HNSW
 
 #: How much dearer a row of an index scan is than the planner thinks; fitted at 100,000 rows of 384 dimensions.
 DEARER: Final = 24
@@ -130,12 +131,14 @@ class Candidates(Narrowing):
         return right if isinstance(right, SearchVector) else None
 
     def narrows(self, statement: Select[Any], compiler: SQLCompiler) -> bool:
-        """Where first rows are taken by this distance, and rows are filtered or the index holds less than vectors."""
+        """Where first rows are taken by this distance, of filtered ones or by an index that cannot order them."""
         search = self.search
         settings = settings_of(search.type) if search is not None else None
         if settings is None or not self.identity or not _takes_first(statement) or not _is(statement, self.measured):
             return False
-        return reranks(settings) or self.has_filters(statement, compiler)
+        # IVFFlat goes on in relaxed order only, so that rows of later lists come too late.
+        in_order = not reranks(settings) and isinstance(settings.index, HNSW)
+        return not in_order or self.has_filters(statement, compiler)
 
     def has_filters(self, statement: Select[Any], compiler: SQLCompiler) -> bool:
         """Whether some rows of the table may be left out, by a condition, or by a join."""

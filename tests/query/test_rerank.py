@@ -71,3 +71,13 @@ def test_offset_counts(session: Session) -> None:
     expected = nearest_ids(QUERIES[2], 15)
     found = [row.id for row in session.scalars(nearest(model.embedding, QUERIES[2], recall=0.999).offset(5).limit(10))]
     assert found == expected[5:]
+
+
+def test_ivfflat_that_goes_on_is_in_order(session: Session) -> None:
+    model: Any = REDUCED["ivfflat"]
+    through_index(session)
+    statement = nearest(model.embedding, QUERIES[3], distance=True, recall=0.9).limit(ROWS - 1000)
+    assert "ix_row_ivfflat_embedding_ivfflat" in explain(session, statement).indexes
+    distances = [row.distance for row in session.execute(statement)]
+    assert len(distances) == ROWS - 1000
+    assert distances == sorted(distances)
