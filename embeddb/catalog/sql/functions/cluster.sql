@@ -1,7 +1,8 @@
 -- Clusters of rows by their vectors, in SQL alone.
 
 -- k-means (Lloyd 1982) over at most `sample` rows: the key of each, the number of its cluster, from 1 for the largest, and
--- the distance to the cluster's centre. All but l2 are clustered by direction ("spherical k-means", Dhillon and Modha 2001). The first centres are those of k-means++ (Arthur and Vassilvitskii 2007). Rows are drawn by a hash of their key and
+-- the distance to the cluster's centre. All but l2 are clustered by direction ("spherical k-means", Dhillon and Modha 2001).
+-- The first centres are those of k-means++ (Arthur and Vassilvitskii 2007). Rows are drawn by a hash of their key and
 -- `seed`, so the same table gives the same clusters. Fewer than `n` clusters where there are fewer different vectors.
 CREATE OR REPLACE FUNCTION embeddb.cluster(
     embedding text, n integer, sample integer DEFAULT 5000, rounds integer DEFAULT 20, seed bigint DEFAULT 0
