@@ -232,7 +232,7 @@ def test_websearch_syntax(session: Session) -> None:
         (lambda: hybrid(text_leg(Paper.words, "x"), candidates=0), "at least 1"),
         (lambda: hybrid(text_leg(Paper.words, "x"), text=Paper.words), "legs alone"),
         (lambda: hybrid(text_leg(Paper.words, "x"), vector_leg(aliased(Paper).embedding, "x")), "one entity"),
-        (lambda: hybrid(text_leg(Paper.words, "x", match="all")), "'any' or 'websearch'"),
+        (lambda: hybrid(text_leg(Paper.words, "x", match=UNKNOWN)), "'any' or 'websearch'"),
         (lambda: hybrid(text_leg(Paper.words, 3)), "a string, not 3"),
         (lambda: fulltext(), "takes the columns"),
         (lambda: vector_leg(Paper.title, "x"), "embedding_column"),
