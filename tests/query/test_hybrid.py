@@ -22,6 +22,7 @@ from tests.query.items import plan
 
 DIM = 16
 ROWS = 600
+UNKNOWN: Any = "all"
 WORDS = ["wing", "flow", "jet", "heat", "shock", "layer", "plate", "cone", "drag", "lift"]
 
 
