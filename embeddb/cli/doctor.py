@@ -164,9 +164,8 @@ def _embedding(connection: Connection, name: str, column: Any) -> Finding:
             connection.exec_driver_sql("SELECT set_config(%(name)s, 'off', true)", {"name": costly})
         plan = explain(connection, nearest(column, np.ones(settings.dim, np.float32)).limit(10))
         savepoint.rollback()
-    # The only index scan that gives rows in the order of a distance is that of a vector index.
-    if plan.indexes and "Order By:" in str(plan):
-        return Finding(name, "ok", f"{settings.metric.name} searches use {plan.indexes[0]}")
+    if plan.vector_indexes:
+        return Finding(name, "ok", f"{settings.metric.name} searches use {plan.vector_indexes[0]}")
     what = f"no valid {settings.index.method} index serves {settings.metric.name} searches"
     return Finding(name, "error", f"{what}: create or REINDEX it")
 
