@@ -18,7 +18,7 @@ from embeddb.queue.jobs import (
     split,
     wait,
 )
-from embeddb.queue.target import Target, targets
+from embeddb.queue.target import Target, TargetChanged, targets
 
 __all__ = [
     "Done",
@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "Settled",
     "Target",
+    "TargetChanged",
     "claim",
     "finish",
     "heartbeat",

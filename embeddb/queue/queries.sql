@@ -149,6 +149,15 @@ SELECT %(embedding)s, key::jsonb, file, digest, stamp
 ON CONFLICT (embedding, key) DO UPDATE
    SET file = excluded.file, digest = excluded.digest, stamp = excluded.stamp, checked_at = now();
 
+-- name: names
+-- What an embedding's table and columns are called now.
+SELECT n.nspname, r.relname, c.keys, c.sources, c.vector
+  FROM embeddb.embedding e
+  JOIN pg_catalog.pg_class r ON r.oid = e.relation
+  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+ CROSS JOIN LATERAL embeddb.columns(e.id) AS c
+ WHERE e.id = %(embedding)s;
+
 -- name: finish
 -- Jobs whose every key is settled. Only while this worker holds them: a lease that ran out may be someone else's now.
 DELETE FROM embeddb.job

@@ -17,6 +17,10 @@ from embeddb.spec import EmbeddingSpec
 QUERIES = blocks("embeddb.queue", "queries.sql")
 
 
+class TargetChanged(Exception):
+    """Its table or a column of it has another name than when the target was loaded: load it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One embedding, by the names of today. Load it anew after ``undefined_column`` or ``undefined_table``.
@@ -70,6 +74,18 @@ class Target:
             send=sql.SQL("{}({})").format(sql.Identifier(self.type_schema, f"{self.storage}_send"), vector),
             match=sql.SQL(self.match),
         )
+
+    def check_names(self, connection: Connection[Any]) -> None:
+        """Raise TargetChanged where names are no longer the target's.
+
+        After a statement over the table, in its transaction: from then on no name can change before its end. Names that
+        were exchanged for each other would else let a vector into the wrong column without an error.
+        """
+        row = connection.execute(QUERIES["names"], {"embedding": self.id}).fetchone()
+        if row is None or (row[0], row[1], tuple(row[2]), tuple(row[3]), row[4]) != (
+            *(self.schema, self.table, self.keys, self.sources, self.column),
+        ):
+            raise TargetChanged(self.name)
 
     def _key_parts(self) -> list[sql.Composed]:
         # The types come from format_type, which quotes what needs quoting.

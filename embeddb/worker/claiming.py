@@ -66,7 +66,7 @@ class Claims:
                 batch = self._claim(target)
             except _CHANGED as error:
                 self.send_away(target, CatalogError(f"{target.name}: {str(error).strip()}"))
-                self._loaded = float("-inf")
+                self.reload()
                 continue
             except EmbeddbError as error:
                 self.send_away(target, error)
@@ -89,6 +89,10 @@ class Claims:
         """Why embeddings are being left alone just now."""
         known = {target.id for target in self._targets}
         return [error for key, (until, error) in self._away.items() if key in known and until > time.monotonic()]
+
+    def reload(self) -> None:
+        """Look at what is registered before the next claim."""
+        self._loaded = float("-inf")
 
     def send_away(self, target: Target, error: EmbeddbError) -> None:
         """Leave an embedding alone for a while: its table or its encoder cannot be used."""

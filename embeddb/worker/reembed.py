@@ -149,8 +149,12 @@ class Reembedding:
             except DBAPIError as error:
                 passes = isinstance(error, OperationalError) and isinstance(error.orig, errors.LockNotAvailable)
                 waiting = getattr(error.orig, "sqlstate", None) == "EB009"
-                if not (passes or waiting) or time.monotonic() > end:
+                if not (passes or waiting):
                     raise
+                if time.monotonic() > end:
+                    raise CatalogError(
+                        f"{self.name}: no moment to {function.replace('_', ' ')}: {error.orig}"
+                    ) from error
                 time.sleep(_PAUSE)
 
     def _call(self, function: Literal["contract", "abandon"]) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Engine
 
 from embeddb.encoders import Encoder
 from embeddb.errors import EncoderNotFound
-from embeddb.queue import Settled, leave, register_worker, release
+from embeddb.queue import Settled, TargetChanged, leave, register_worker, release
 from embeddb.worker.claiming import Claims
 from embeddb.worker.encoding import Batch, Encoded, EncoderUnavailable, encode
 from embeddb.worker.options import Options
@@ -161,8 +161,13 @@ class Worker:
 
     def _write(self, batch: Batch, encoded: Encoded, seconds: float) -> None:
         with self._settling(batch) as session:
-            settled = session.run(settle_batch, self._pulse.worker, batch, encoded)
-            self._report(batch, settled, seconds)
+            try:
+                settled = session.run(settle_batch, self._pulse.worker, batch, encoded)
+            except TargetChanged:
+                self._claims.reload()
+                session.run(release, self._pulse.worker, batch.jobs)
+            else:
+                self._report(batch, settled, seconds)
 
     def _report(self, batch: Batch, settled: Settled, seconds: float) -> None:
         self.totals.add(settled)

@@ -19,10 +19,13 @@ def settle_batch(connection: Connection[Any], worker: int, batch: Batch, encoded
     """Write what was encoded and settle the jobs, in one transaction.
 
     A row whose write Postgres refuses (a constraint, a trigger that raises) becomes a failure; the others are written.
+    Raises TargetChanged, with nothing written, where a column was renamed since the batch was read.
     Deferred constraints are checked at once, so that they too can be laid to their row.
     """
     with connection.transaction():
-        return _settle(connection, worker, batch, encoded)
+        settled = _settle(connection, worker, batch, encoded)
+        batch.target.check_names(connection)
+        return settled
 
 
 def _settle(connection: Connection[Any], worker: int, batch: Batch, encoded: Encoded) -> Settled:

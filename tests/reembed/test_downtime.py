@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 from sqlalchemy.orm import sessionmaker
 from typer.testing import CliRunner
 
@@ -147,10 +147,9 @@ def test_a_change_that_is_abandoned_leaves_nothing(application: Engine) -> None:
     change.abandon()
     assert change.progress().state == "none"
     with application.connect() as connection:
-        columns = connection.scalars(
-            text(
-                "SELECT attname FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attnum > 0 AND NOT attisdropped"
-            )
-        )
-        assert list(columns) == ["embedding", "id", "title"]
+        assert [column["name"] for column in inspect(connection).get_columns("articles")] == [
+            "id",
+            "title",
+            "embedding",
+        ]
         assert connection.scalar(text("SELECT count(*) FROM embeddb.encoder")) == 1
