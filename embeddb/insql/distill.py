@@ -17,6 +17,7 @@ from embeddb.catalog.install import require
 from embeddb.errors import EncoderError
 from embeddb.insql import copying
 from embeddb.insql.fast import LONGEST, PART, Fast, installed_fast, largest, put_fast, put_tokens
+from embeddb.insql.registered import forget_encoder
 from embeddb.sources.text import compose
 from embeddb.spec import EmbeddingSpec
 from embeddb.vectors.wire import ELEMENT, HEADER
@@ -179,7 +180,7 @@ def put_distilled(
     recipe: Mapping[str, Any],
     agreement: Mapping[str, Any],
 ) -> Fast:
-    """Put token vectors, (tokens, dim), in place of those that this embedding has for its encoder.
+    """Put token vectors, (tokens, dim), in place of those that this embedding has, for its encoder or an earlier one.
 
     ``embeddb.embed`` has the new ones with the caller's commit. The names of parts of tokens begin with ``fast.PART``.
     """
@@ -208,4 +209,15 @@ def put_distilled(
     )
     put_tokens(copying.driver(connection), number, [tokens[n] for n in kept], vectors[kept], halves=half)
     connection.exec_driver_sql("ANALYZE embeddb.fast_token")
+    _forget_others(connection, what)
     return next(fast for fast in installed_fast(connection) if fast.id == number)
+
+
+def _forget_others(connection: Connection, what: Subject) -> None:
+    """Those that the embedding had for earlier encoders."""
+    gone = connection.scalars(
+        text("DELETE FROM embeddb.fast_encoder WHERE embedding = :id AND encoder <> :encoder RETURNING encoder"),
+        {"id": what.id, "encoder": what.encoder},
+    )
+    for encoder in gone.all():
+        forget_encoder(connection, encoder)

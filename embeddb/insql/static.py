@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,8 @@ from embeddb.insql.fast import LONGEST, PART, Fast, installed_fast, largest, put
 from embeddb.insql.registered import encoder_id
 from embeddb.insql.tokens import Range, joined
 
+#: Vectors that are converted at a time.
+_AT_ONCE: Final = 20_000
 #: Marks that tell whether a character is one too: marks below the letter go before those above, and let them compose.
 _ACUTE, _BELOW = "\u0301", "\u0316"
 _TREATED: Final = text(
@@ -35,11 +37,11 @@ def install_words(connection: Connection, encoder: WordVectors, *, name: str | N
     """Put word vectors into the database, with their weights and their common component. In the caller's transaction.
 
     Then ``embeddb.embed`` embeds for every embedding with this encoder, equal to ``encoder.encode_queries`` for every
-    text, but for texts with characters that are newer than the server's Unicode: those are refused. Words of more than
-    2,000 bytes count as unknown. An older installation of the same encoder is replaced.
+    text, but for texts with characters that are newer than the server's Unicode: those are refused. An older
+    installation of the same encoder is replaced.
 
-    Raises EncoderError where a vector does not fit on a page (2,000 dimensions); CatalogError or a child of it where
-    the database is not ready.
+    Raises EncoderError where a vector does not fit on a page (2,000 dimensions), or a word in an index (2,000 bytes);
+    CatalogError or a child of it where the database is not ready.
     """
     require(connection)
     driver = copying.driver(connection)
@@ -72,15 +74,25 @@ def install_words(connection: Connection, encoder: WordVectors, *, name: str | N
             "tokens": len(words),
         },
     )
-    put_tokens(driver, number, words, _apart(table.vectors[places], table.component), halves=False)
+    _put_vectors(driver, number, dict(zip(words, places, strict=True)), table.vectors, table.component)
     if subwords is not None:
-        names = [f"{PART}{bucket}" for bucket in range(len(subwords.vectors))]
-        put_tokens(driver, number, names, _apart(subwords.vectors, table.component), halves=False)
+        buckets = {f"{PART}{bucket}": bucket for bucket in range(len(subwords.vectors))}
+        _put_vectors(driver, number, buckets, subwords.vectors, table.component)
     for stage, ranges in ((1, _before(connection)), (2, _after())):
         _put_characters(driver, number, stage, ranges)
-    for analyzed in ("fast_token", "fast_character"):
-        connection.exec_driver_sql(f"ANALYZE embeddb.{analyzed}")
+    connection.exec_driver_sql("ANALYZE embeddb.fast_token, embeddb.fast_character")
     return next(found for found in installed_fast(connection) if found.id == number)
+
+
+def _put_vectors(
+    driver: DriverConnection[Any], number: int, places: Mapping[str, int], vectors: NDArray[np.float32],
+    component: NDArray[np.float32] | None,
+) -> None:  # fmt: skip
+    """The vectors at these places, a few at a time: a vocabulary's may be half of the memory."""
+    tokens = sorted(places, key=str.encode)
+    for start in range(0, len(tokens), _AT_ONCE):
+        some = tokens[start : start + _AT_ONCE]
+        put_tokens(driver, number, some, _apart(vectors[[places[token] for token in some]], component), halves=False)
 
 
 def _apart(vectors: NDArray[np.float32], component: NDArray[np.float32] | None) -> NDArray[np.float32]:

@@ -285,6 +285,7 @@ def _try_out(
         losses.append(1 - float(cosines(found, vectors[held]).mean()))
         problem.keep()
         tell("Fitting", problem.rounds, recipe.rounds)
+    tell("Fitting", len(losses), len(losses))
     best = int(np.argmin(losses)) + 1
     return best, {
         "cosine": round(1 - losses[best - 1], 4),

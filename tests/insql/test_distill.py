@@ -270,6 +270,11 @@ def test_another_encoder_never_gets_its_tokens(shop: Shop) -> None:
     register(shop.db, spec)
     with pytest.raises(psycopg.Error, match="cannot embed"):
         shop.embed(name, "planes")
+    fast = shop.distil(name, Hashing(DIM))
+    assert shop.embed(name, "planes") is not None
+    assert [one.id for one in _installed(shop) if one.embedding == name] == [fast.id]
+    left = shop.db.execute("SELECT count(*) FROM embeddb.encoder WHERE config = %s", [json.dumps(encoder.config)])
+    assert left.fetchall() == [(0,)]
 
 
 def test_a_table_that_grows_is_distilled_anew(shop: Shop) -> None:
