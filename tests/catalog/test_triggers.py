@@ -433,3 +433,16 @@ def test_rolled_back_statements_leave_no_job(articles: Database) -> None:
         with articles.transaction(force_rollback=True):
             articles.execute("INSERT INTO articles (id, title) VALUES (2, 'b')")
     assert queued(articles) == [1]
+
+
+def test_a_failure_does_not_outlive_the_key_of_its_row(articles: Database) -> None:
+    articles.execute("INSERT INTO articles (id, title) VALUES (1, 'a'), (2, 'b')")
+    take(articles)
+    articles.execute(
+        "INSERT INTO embeddb.failure SELECT e.id, k::text::jsonb, 'encode', 'no', 1"
+        " FROM embeddb.embedding e, generate_series(1, 2) k"
+    )
+    articles.execute("UPDATE articles SET id = 11 WHERE id = 1")
+    articles.execute("UPDATE articles SET id = 12, title = NULL WHERE id = 2")
+    assert articles.execute("SELECT count(*) FROM embeddb.failure").fetchall() == [(0,)]
+    assert set(take(articles)) >= {11}

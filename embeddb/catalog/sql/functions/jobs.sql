@@ -74,6 +74,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                       AND j.keys @> jsonb_build_array(is_pending.key))
 $$;
 
+-- A row's key has changed: what was pending for it goes on under the new key, and a failure of the old one is no row's.
+CREATE OR REPLACE FUNCTION embeddb.follow_key(embedding integer, new_key jsonb, old_key jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO embeddb.job (embedding, keys)
+    SELECT follow_key.embedding, jsonb_build_array(new_key) WHERE embeddb.is_pending(embedding, old_key);
+    IF current_setting('transaction_isolation') = 'read committed' THEN
+        DELETE FROM embeddb.failure f WHERE f.embedding = follow_key.embedding AND f.key = old_key;
+    END IF;
+END $$;
+
 -- Queues the rows that have no vector and neither job nor failure (or, with everything => true, all rows that have
 -- something to embed), behind fresh rows. Returns how many. Calling it again queues nothing twice.
 CREATE OR REPLACE FUNCTION embeddb.backfill(embedding text, everything boolean DEFAULT false) RETURNS bigint

@@ -69,8 +69,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         WHEN 'change' THEN format('INSERT INTO embeddb.job (embedding, keys) VALUES (%s, jsonb_build_array(%s))',
                                   embedding, embeddb.key_sql(c.keys, new))
         WHEN 'settle' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY[%s])', embedding, embeddb.key_sql(c.keys, new))
-        WHEN 'key' THEN format('INSERT INTO embeddb.job (embedding, keys) SELECT %1$s, jsonb_build_array(%2$s)'
-                               ' WHERE embeddb.is_pending(%1$s, to_jsonb(%3$s))',
+        WHEN 'key' THEN format('SELECT embeddb.follow_key(%s, to_jsonb(%s), to_jsonb(%s))',
                                embedding, embeddb.key_sql(c.keys, new), embeddb.key_sql(c.keys, old))
         END
       FROM embeddb.columns(embedding) AS c
