@@ -209,6 +209,7 @@ _HAMMING: Final[custom_op[Any]] = custom_op("<~>")
 _SCAN, _FOUND = table("embeddb_scan"), table("embeddb_found")
 _BEFORE = table("embeddb_before", column("passed", BigInteger), column("far", Float))
 _MANY = func.generate_series(literal_column("1"), literal_column("2147483647")).alias("embeddb_never")
+_MANY_ROWS: Final[ColumnElement[int]] = literal_column("1000000")
 _CLASS = table("pg_class", column("oid"), column("reltuples", Float), schema="pg_catalog")
 
 
@@ -296,7 +297,10 @@ class _Pieces:
     def far(self) -> ColumnElement[float]:
         """How many rows a scan may give until it is too far from the query: twice what it does at the crossing."""
         rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(self.index)).scalar_subquery()
-        return func.sqrt(literal_column("0.2") * self.count * func.greatest(rows, literal_column("1000"))).cast(Float)
+        # Of the index of a partitioned table, and of one that was never analyzed, nothing is known.
+        known = func.coalesce(func.nullif(func.greatest(rows, literal_column("0")), literal_column("0")), _MANY_ROWS)
+        crossed = func.sqrt(literal_column("0.2") * self.count * known)
+        return cast(func.greatest(crossed, literal_column("2") * self.count), Float)
 
     def in_full(self) -> Select[Any]:
         """Every row that the filters leave, where the index did not do."""
