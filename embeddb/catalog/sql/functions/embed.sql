@@ -1,8 +1,9 @@
 -- Texts to vectors in SQL alone.
 
 -- The vector of a query, by the encoder of an embedding: as it was remembered, else by the encoder's transformer, else
--- by its fast encoder. `mode`: 'exact' for what equals the encoder (a distilled one only comes near it), 'fast' for a fast
--- encoder alone. NULL for a NULL query, and where a fast encoder knows none of the words. Cast it for a column in half precision: embeddb.embed(…)::halfvec(384).
+-- by its fast encoder. `mode`: 'exact' for what equals the encoder (a distilled one only comes near it), 'fast' for a
+-- fast encoder alone. NULL for a NULL query, and where a fast encoder knows none of the words. Cast it for a column in
+-- half precision: embeddb.embed(…)::halfvec(384).
 --
 -- Stable, so an index serves a distance to it. Without an index Postgres calls it once a row, so it keeps its results
 -- for the statement: as open cursors over one row, the only memory of a transaction that a read-only one, a hot standby
