@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal, Self, get_args
 
@@ -205,6 +205,19 @@ def check_template(template: str, sources: tuple[str, ...]) -> None:
     if set(names) != set(sources):
         unused = ", ".join(name for name in sources if name not in names)
         raise DeclarationError(f"template {template!r} leaves out {unused}: name every source, or drop it")
+
+
+def rename_fields(template: str | None, names: Sequence[str], to: Sequence[str]) -> str | None:
+    """The template with other names for its sources, which are given in the same order."""
+    if template is None:
+        return None
+    renamed = dict(zip(names, to, strict=True))
+    parts = []
+    for literal, name, _, _ in string.Formatter().parse(template):
+        parts.append(literal.replace("{", "{{").replace("}", "}}"))
+        if name is not None:
+            parts.append("{" + renamed[name] + "}")
+    return "".join(parts)
 
 
 def check_indexable(index: VectorIndex, storage: Storage, dim: int, name: str) -> None:

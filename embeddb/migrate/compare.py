@@ -1,8 +1,8 @@
 """What autogenerate finds: the catalog, registrations, columns and indexes that differ from the models.
 
 It runs after Alembic's own comparison, and puts right what that cannot know: vector indexes are compared by what
-Postgres makes of them, columns of embeddings are added and dropped with care for their vectors, and what is embeddb's own never
-shows up as something to drop.
+Postgres makes of them, columns of embeddings are added and dropped with care for their vectors, and what is embeddb's
+own never shows up as something to drop.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from embeddb.migrate.found import Key, read_catalog
 from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
+from embeddb.migrate.renames import Renames
 from embeddb.migrate.types import rendering_types
 from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
@@ -71,18 +72,20 @@ class _Comparison:
         self.metadatas: list[MetaData] = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
         configure_mappers()  # which tells attributes from columns
         self.declarations: dict[Key, Declaration] = {
-            Key(found.table.schema, found.table.name, found.column.name): found
+            Key(self._schema(found.table), found.table.name, found.column.name): found
             for one in self.metadatas
             for found in declared(one)
-            if found.table.schema in schemas
+            if self._is_included(found.table)
         }
         self.found = read_catalog(context.connection, schemas)
+        self.renames = Renames(context.connection, upgrade, self.found, self.declarations)
         self.before: list[MigrateOperation] = []
         self.after: list[MigrateOperation] = []
 
     def run(self) -> None:
         self._catalog()
         self._forget_own()
+        self.renames.follow()
         self._registrations()
         self._columns()
         self._indexes()
@@ -116,7 +119,7 @@ class _Comparison:
 
     def _registrations(self) -> None:
         for key, found in sorted(self.found.specs.items(), key=lambda item: _sorting(item[0])):
-            if key not in self.declarations:
+            if key not in self.declarations and self._is_concerned(key):
                 self.before.append(DropEmbeddingOp(key.table, key.column, key.schema, existing=found))
         for key, declaration in sorted(self.declarations.items(), key=lambda item: _sorting(item[0])):
             wanted = declaration.spec
@@ -126,13 +129,22 @@ class _Comparison:
             elif key in self.found.changes and self.found.changes[key].state == "filling":
                 self._filling(key, registered, wanted)
             elif _same(registered, wanted):
-                continue
+                if key in self.found.problems:
+                    self.after.append(RefreshEmbeddingOp(key.table, key.column, key.schema, disarmed=False))
             elif self._expands(key):
                 self.after.append(ExpandEmbeddingOp(wanted))
                 self.after += self._shadow_index(declaration)
             else:
                 changes, existing = changed(registered, wanted)
                 self.after.append(AlterEmbeddingOp(key.table, key.column, key.schema, changes, existing))
+
+    def _is_concerned(self, key: Key) -> bool:
+        """Is this table, which the database has, one of the models, or one that Alembic is to drop?"""
+        table = self._table(key.schema, key.table)
+        if table is not None:
+            return self._is_included(table)
+        dropped = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)}
+        return (key.schema, key.table) in dropped
 
     def _filling(self, key: Key, found: EmbeddingSpec, wanted: EmbeddingSpec) -> None:
         change = self.found.changes[key]
@@ -216,8 +228,12 @@ class _Comparison:
         return [] if table is None else [column.name for column in table.primary_key]
 
     def _table(self, schema: str | None, name: str) -> Table | None:
-        key = name if schema is None else f"{schema}.{name}"
-        return next((one.tables[key] for one in self.metadatas if key in one.tables), None)
+        tables = (table for one in self.metadatas for table in one.tables.values())
+        return next((table for table in tables if (self._schema(table), table.name) == (schema, name)), None)
+
+    def _schema(self, table: Table) -> str | None:
+        """As Alembic has it: None for the default schema, which a model may name."""
+        return None if table.schema == self.context.dialect.default_schema_name else table.schema
 
     # --- indexes --------------------------------------------------------------------------------------------------
 
@@ -229,9 +245,9 @@ class _Comparison:
         new = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.CreateTableOp)}
         gone = [op for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)]
         for table in (table for one in self.metadatas for table in one.sorted_tables):
-            if table.schema not in self.schemas or not self._is_included(table):
+            if not self._is_included(table):
                 continue
-            if (table.schema, table.name) in new:
+            if (self._schema(table), table.name) in new:
                 given = [described(index, self.context.dialect) for index in table.indexes if is_vector_index(index)]
                 self.after += [CreateVectorIndexOp(index) for index in sorted(filter(None, given), key=_name)]
                 continue
@@ -246,18 +262,18 @@ class _Comparison:
             self.before += drops
 
     def _is_included(self, table: Table) -> bool:
-        return bool(self.context.run_object_filters(table, table.name, "table", False, None))
+        included = self.context.run_object_filters(table, table.name, "table", False, None)
+        return bool(included) and self._schema(table) in self.schemas
 
     def _left_alone(self, table: Table) -> set[str]:
-        """Columns whose indexes belong to a change of encoder."""
-        changing = {key.column for key in self.found.changes if (key.schema, key.table) == (table.schema, table.name)}
-        shadows = {key.column for key in self.found.shadows if (key.schema, key.table) == (table.schema, table.name)}
-        expanding = {
-            key.column
-            for key in self.declarations
-            if (key.schema, key.table) == (table.schema, table.name) and self._expands(key)
+        """Columns whose indexes belong to a change of encoder, or to a rename."""
+        keys = {
+            *self.found.changes,
+            *self.found.shadows,
+            *self.renames.indexed,
+            *filter(self._expands, self.declarations),
         }
-        return changing | shadows | expanding
+        return {key.column for key in keys if (key.schema, key.table) == (self._schema(table), table.name)}
 
 
 def _of_catalog(op: MigrateOperation) -> bool:
@@ -270,7 +286,8 @@ def _is_vector_op(op: ops.CreateIndexOp | ops.DropIndexOp) -> bool:
 
 
 def _same(one: EmbeddingSpec, other: EmbeddingSpec) -> bool:
-    return one.to_json() == other.to_json()
+    """Where the table is has been compared already, and the default schema may be named or not."""
+    return replace(one, schema=None).to_json() == replace(other, schema=None).to_json()
 
 
 def _sorting(key: Key) -> tuple[str, str, str]:

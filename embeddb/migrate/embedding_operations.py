@@ -144,15 +144,21 @@ class DisarmEmbeddingOp(_OfEmbedding):
 
 @Operations.register_operation("refresh_embedding")
 class RefreshEmbeddingOp(_OfEmbedding):
-    """Make an embedding's triggers and functions as they should be."""
+    """Make an embedding's triggers and functions as they should be. ``disarmed``: they were taken away before."""
+
+    def __init__(self, table: str, column: str, schema: str | None = None, *, disarmed: bool = True) -> None:
+        super().__init__(table, column, schema)
+        self.disarmed = disarmed
 
     @classmethod
     def refresh_embedding(cls, operations: Operations, table: str, column: str, *, schema: str | None = None) -> Any:
         """Make an embedding's triggers and functions as they should be: after ``disarm_embedding``, or a mishap."""
         return operations.invoke(cls(table, column, schema))
 
-    def reverse(self) -> DisarmEmbeddingOp:
-        """The opposite."""
+    def reverse(self) -> DisarmEmbeddingOp | RefreshEmbeddingOp:
+        """The opposite; of what only mends, the same."""
+        if not self.disarmed:
+            return self
         return DisarmEmbeddingOp(self.table, self.column, self.schema)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from embeddb.catalog.blocks import blocks
 from embeddb.catalog.install import status
 from embeddb.errors import PgvectorMissing
-from embeddb.spec import EmbeddingSpec
+from embeddb.spec import EmbeddingSpec, rename_fields
 
 _SQL = blocks("embeddb.migrate", "found.sql")
 
@@ -51,6 +51,7 @@ class FoundIndex(NamedTuple):
     signature: Signature
     valid: bool
     is_expression: bool
+    options: tuple[str, ...]  # in their order, which a dump has
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Found:
     available: int = 0
     specs: dict[Key, EmbeddingSpec] = field(default_factory=dict)
     changes: dict[Key, Change] = field(default_factory=dict)
+    problems: dict[Key, list[str]] = field(default_factory=dict)
 
     @property
     def shadows(self) -> set[Key]:
@@ -78,15 +80,21 @@ def read_catalog(connection: Connection, schemas: Collection[str | None]) -> Fou
     if not about.installed:
         return found
     default = connection.dialect.default_schema_name
-    for row in connection.exec_driver_sql(_SQL["embeddings"]).mappings():
+    # An older catalog has not all that is asked of this one.
+    query = _SQL["embeddings" if about.installed >= about.available else "embeddings_of_older"]
+    for row in connection.exec_driver_sql(query).mappings():
         schema = None if row["schema"] == default else row["schema"]
         if schema not in schemas:
             continue
         key = Key(schema, row["table"], row["column"])
         # By today's names; the schema as it was declared.
         spec = EmbeddingSpec.from_json(row["spec"])
-        spec = replace(spec, table=key.table, column=key.column, sources=tuple(row["sources"]), schema=schema)
+        sources = tuple(row["sources"])
+        template = rename_fields(spec.template, spec.sources, sources)
+        spec = replace(spec, table=key.table, column=key.column, sources=sources, template=template, schema=schema)
         found.specs[key] = spec
+        if row["problems"]:
+            found.problems[key] = list(row["problems"])
         if row["state"] is not None:
             shadow = Key(schema, row["table"], row["shadow"])
             coming = replace(EmbeddingSpec.from_json(row["next"]), schema=schema)
@@ -113,6 +121,7 @@ def read_indexes(connection: Connection, schema: str | None, table: str) -> dict
             ),
             row["valid"],
             row["is_expression"],
+            tuple(row["options"]),
         )
         for row in rows
     }

@@ -6,10 +6,17 @@ SELECT v.schema, v."table", v."column", v.sources, v.spec::text AS spec, r.state
        r.spec::text AS next,
        r.state = 'filling' AND (embeddb.count_pending(r.shadow)).pending = 0
        AND (EXISTS (SELECT FROM embeddb.vector_indexes(r.shadow)) OR NOT EXISTS (SELECT FROM embeddb.vector_indexes(v.id)))
-       AS ready
+       AS ready,
+       ARRAY(SELECT embeddb.problems(v.id)) AS problems
   FROM embeddb.embeddings v
   LEFT JOIN embeddb.reembedding r ON r.serving = v.id
   LEFT JOIN embeddb.embeddings s ON s.id = r.shadow
+ ORDER BY v.schema, v."table", v."column";
+
+-- name: embeddings_of_older
+-- The same of a catalog that is behind this package: what every version of it has.
+SELECT v.schema, v."table", v."column", v.sources, v.spec::text AS spec, NULL AS state, '{}'::text[] AS problems
+  FROM embeddb.embeddings v
  ORDER BY v.schema, v."table", v."column";
 
 -- name: indexes

@@ -55,7 +55,7 @@ def described(index: Index, dialect: PGDialect, *, concurrently: bool = False) -
 def of_database(index: FoundIndex, schema: str | None, table: str, *, concurrently: bool = False) -> VectorIndex:
     """An index of the database as an operation takes it."""
     signature = index.signature
-    options = dict(option.split("=", 1) for option in signature.options)
+    options = dict(option.split("=", 1) for option in index.options)
     return VectorIndex(
         name=index.name,
         table=table,

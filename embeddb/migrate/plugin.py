@@ -45,6 +45,7 @@ def add_operations() -> None:
         embedding_operations,
         index_operations,
         reembed_operations,
+        rename_operations,
     )
 
 

@@ -8,7 +8,6 @@ from attributes to columns, and whatever cannot work is refused.
 from __future__ import annotations
 
 import difflib
-import string
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
@@ -36,6 +35,7 @@ from embeddb.spec import (
     VectorIndex,
     check_choices,
     check_template,
+    rename_fields,
 )
 
 INFO_KEY: Final = "embeddb"
@@ -97,7 +97,7 @@ class Declaration:
             schema=self.table.schema,
             column=self.column.name,
             sources=self.source_names,
-            template=said.template and _rename(said.template, dict(zip(said.sources, self.source_names, strict=True))),
+            template=rename_fields(said.template, said.sources, self.source_names),
             encoder=dict(said.encoder.config),
             dim=said.dim,
             metric=said.metric_name,
@@ -209,16 +209,6 @@ def _is_text(column: Column[Any]) -> bool:
             return False
         type_ = type_.impl_instance
     return isinstance(type_, String) and not isinstance(type_, Enum)
-
-
-def _rename(template: str, names: Mapping[str, str]) -> str:
-    """The template with column names for attribute names."""
-    parts = []
-    for literal, field, _, _ in string.Formatter().parse(template):
-        parts.append(literal.replace("{", "{{").replace("}", "}}"))
-        if field is not None:
-            parts.append("{" + names[field] + "}")
-    return "".join(parts)
 
 
 def embedding_column(

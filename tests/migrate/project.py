@@ -24,6 +24,7 @@ import embeddb.migrate
 embeddb.migrate.setup()
 attributes = context.config.attributes
 options = {"target_metadata": attributes["metadata"], "include_schemas": attributes.get("include_schemas", False)}
+options["include_object"] = attributes.get("include_object")
 if context.is_offline_mode():
     context.configure(url="postgresql+psycopg://", literal_binds=True, **options)
     with context.begin_transaction():

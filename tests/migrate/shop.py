@@ -12,9 +12,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from embeddb import HNSW, Hashing, IVFFlat, Vector, embedding_column
 
+KEPT: list[type] = []
 
-def shop(*, embedded: bool = True, dim: int = 16, **product: Any) -> type[DeclarativeBase]:
-    """The models. ``product``: other arguments for the embedding of products."""
+
+def shop(*, embedded: bool = True) -> type[DeclarativeBase]:
+    """The models."""
 
     class Base(DeclarativeBase):
         pass
@@ -39,7 +41,7 @@ def shop(*, embedded: bool = True, dim: int = 16, **product: Any) -> type[Declar
         name: Mapped[str] = mapped_column(Text, unique=True)
         if embedded:
             name_embedding: Mapped[Vector | None] = embedding_column(
-                "name", encoder=Hashing(dim), index=None, metric="l2", storage="halfvec"
+                "name", encoder=Hashing(16), index=None, metric="l2", storage="halfvec"
             )
 
     class Product(Base):
@@ -56,8 +58,7 @@ def shop(*, embedded: bool = True, dim: int = 16, **product: Any) -> type[Declar
         attributes: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
         if embedded:
             embedding: Mapped[Vector | None] = embedding_column(
-                *product.pop("sources", ("name", "description")),
-                **{"encoder": Hashing(dim), "index": HNSW(m=8), "template": "{name}: {description}"} | product,
+                "name", "description", encoder=Hashing(16), index=HNSW(m=8), template="{name}: {description}"
             )
 
     class Order(Base):
@@ -81,7 +82,7 @@ def shop(*, embedded: bool = True, dim: int = 16, **product: Any) -> type[Declar
         body: Mapped[str] = mapped_column(Text)
         if embedded:
             embedding: Mapped[Vector | None] = embedding_column(
-                "body", encoder=Hashing(dim), mode="queued", on_update="clear", index=IVFFlat(lists=2, cast="halfvec")
+                "body", encoder=Hashing(16), mode="queued", on_update="clear", index=IVFFlat(lists=2, cast="halfvec")
             )
 
     class Tag(Base):
@@ -98,7 +99,6 @@ def shop(*, embedded: bool = True, dim: int = 16, **product: Any) -> type[Declar
         key: Mapped[str] = mapped_column(primary_key=True)
         value: Mapped[dict[str, Any]] = mapped_column(JSONB)
 
-    Base.registry.configure()
-    # The registry holds its classes weakly.
-    Base.__shop__ = (Address, OrderLine, Review, ProductTag, Setting)  # type: ignore[attr-defined]
+    # A registry holds its classes weakly.
+    KEPT.extend(mapper.class_ for mapper in Base.registry.mappers)
     return Base

@@ -63,8 +63,6 @@ def test_there_and_back_again_is_the_same_schema(project: Project, server: Local
     project.check()
 
 
-
-
 def test_a_downgrade_keeps_vectors_unless_asked(project: Project) -> None:
     project.revise("adopt")
     project.upgrade()
