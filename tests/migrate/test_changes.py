@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, MetaData, String, Text, text
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from embeddb import HNSW, Hashing, IVFFlat, Vector, embedding_column
@@ -176,3 +176,31 @@ def test_another_encoder_is_filled_beside_the_old_one_and_takes_its_place(projec
     assert differences(engine, notes()) == []
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT vector_dims(embedding) FROM notes")) == 16
+
+
+def test_renames_by_hand_are_followed(project: Project) -> None:
+    """As a project writes them, without autogenerate: names of functions are what is left to do."""
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE notes RENAME TO remarks")
+        connection.exec_driver_sql("ALTER TABLE remarks RENAME title TO headline")
+        connection.exec_driver_sql("ALTER INDEX ix_notes_embedding_hnsw RENAME TO ix_remarks_embedding_hnsw")
+    project.metadata = notes(table="remarks", called="headline")
+    with project.engine.connect() as connection:
+        rows = connection.scalar(text("SELECT count(embedding) FROM remarks"))
+    project.revise("names")
+    project.upgrade()
+    project.check()
+    with project.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(embedding) FROM remarks")) == rows == 1
+        assert connection.scalar(text("SELECT count(*) FROM pg_proc WHERE proname = 'remarks_search'")) == 1
+
+
+def test_other_databases_are_left_to_alembic(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/plain.db")
+    plain = MetaData()
+    Table("plain", plain, Column("id", Integer, primary_key=True))
+    project = Project(tmp_path, engine, plain)
+    assert "embeddb" not in project.revise("plain")
+    project.upgrade()
+    project.check()
+    engine.dispose()
