@@ -17,7 +17,7 @@ def call(name: str, *positional: Any, **keywords: Any) -> str:
     if len(line) <= _WIDTH:
         return line
     wide = [literal(value, 4) for value in positional]
-    wide += [f"{key}={literal(value, 4 + len(key) + 1)}" for key, value in keywords.items() if value is not None]
+    wide += [f"{key}={literal(value, 4, len(key) + 1)}" for key, value in keywords.items() if value is not None]
     return f"{name}(\n" + "".join(f"    {argument},\n" for argument in wide) + ")"
 
 
@@ -25,24 +25,29 @@ class Source(str):
     """Python source that stands for itself."""
 
 
-def literal(value: Any, indent: int = 0) -> str:
-    """A value as source: strings in double quotes, and what is longer than a line with an item a line."""
+def literal(value: Any, indent: int = 0, before: int = 0) -> str:
+    """A value as source: strings in double quotes, and what does not fit into its line with an item a line.
+
+    ``indent``: of the line that it begins in. ``before``: characters that stand before it there.
+    """
     if isinstance(value, Source):
         return str(value)
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, Mapping):
-        return _brackets("{", [f"{literal(key)}: {literal(item)}" for key, item in value.items()], "}", indent)
-    if isinstance(value, Sequence):
-        return _brackets("[", [literal(item) for item in value], "]", indent)
-    return repr(value)
-
-
-def _brackets(left: str, items: list[str], right: str, indent: int) -> str:
-    line = left + ", ".join(items) + right
-    if indent + len(line) + 1 <= _WIDTH or not items:
+        keys = [f"{literal(key)}: " for key in value]
+        left, right, items = "{", "}", list(zip(keys, value.values(), strict=True))
+    elif isinstance(value, Sequence):
+        left, right, items = "[", "]", [("", item) for item in value]
+    else:
+        return repr(value)
+    line = left + ", ".join(key + literal(item) for key, item in items) + right
+    # One more for the comma that follows it. What has lines of its own within has them here too.
+    if not items or ("\n" not in line and indent + before + len(line) + 1 <= _WIDTH):
         return line
-    return f"{left}\n" + "".join(f"        {item},\n" for item in items) + f"    {right}"
+    inner = indent + 4
+    lines = [f"{' ' * inner}{key}{literal(item, inner, len(key))},\n" for key, item in items]
+    return f"{left}\n{''.join(lines)}{' ' * indent}{right}"
 
 
 def _string(value: str) -> str:
