@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import Column, Engine, MetaData, Table, text
 from sqlalchemy.dialects.postgresql import TEXT
@@ -233,3 +234,37 @@ def test_reinstalling_keeps_registrations_and_uninstalling_forgets_them(engine18
         with connection.begin():
             uninstall(connection)
         db.execute("INSERT INTO articles (title) VALUES ('a')")
+
+
+def test_another_encoder_is_refused_once_there_are_vectors(articles: Database) -> None:
+    other = spec(encoder={"type": "hashing", "dim": 3, "seed": 1})
+    register(articles, other)
+    register(articles)
+    articles.execute("INSERT INTO articles (title, embedding) VALUES ('a', '[1,0,0]')")
+    with pytest.raises(psycopg.Error, match="its vectors are by another encoder") as refused:
+        register(articles, other)
+    assert "reembed" in str(refused.value.diag.message_hint)
+    register(articles, spec(mode="inline"))
+    assert queued(articles) == []
+
+
+def test_while_an_encoder_is_changed_both_declarations_are_at_home(articles: Database) -> None:
+    articles.execute("INSERT INTO articles (title, embedding) VALUES ('a', '[1,0,0]')")
+    other = spec(encoder={"type": "hashing", "dim": 3, "seed": 1})
+    articles.execute("SELECT embeddb.expand(%s::jsonb)", [other.to_json()])
+    view = "SELECT name, encoder -> 'seed' FROM embeddb.embeddings ORDER BY name"
+    before = articles.execute(view).fetchall()
+    register(articles, other)
+    register(articles)
+    assert (
+        articles.execute(view).fetchall() == before == [("articles.embedding", None), ("articles.embedding__next", 1)]
+    )
+
+
+@pytest.mark.parametrize("changes", [{"sources": ("title",)}, {"template": "{title}: {body}"}])
+def test_rows_are_queued_where_their_text_changes(articles: Database, changes: dict[str, Any]) -> None:
+    articles.execute("INSERT INTO articles (title, embedding) VALUES ('a', '[1,0,0]'), ('b', '[1,0,0]')")
+    register(articles, spec(**changes))
+    assert queued(articles) == [1, 2]
+    register(articles, spec(**changes))
+    assert queued(articles) == [1, 2]

@@ -18,11 +18,21 @@ END $$;
 -- triggers. Idempotent; a repetition takes no lock on the table. Rows that are already there are left alone: call
 -- embeddb.backfill for them. A table without a schema in the spec is looked up along the caller's search_path.
 -- The caller must own the table. Returns the embedding's id.
+--
+-- Vectors that are there are of the encoder, the sources and the template that were registered. Where the sources or the
+-- template differ now, every row is queued. Another encoder is refused, but while the change to it, or from it, is under
+-- way (embeddb.expand): then the registration stays as it is.
 CREATE OR REPLACE FUNCTION embeddb.register(
     spec jsonb, fingerprint text DEFAULT NULL, path name[] DEFAULT current_schemas(false)
 ) RETURNS integer
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT embeddb.put(spec, fingerprint, path, false) $$;
+
+-- The same; with `replace` another encoder is taken, and every row is queued for it.
+CREATE OR REPLACE FUNCTION embeddb.put(spec jsonb, fingerprint text, path name[], replace boolean) RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    before embeddb.embedding;
+    filled boolean := false;
     table_name text := spec ->> 'table';
     called text := concat_ws('.', spec ->> 'schema', spec ->> 'table', spec ->> 'column');
     target regclass;
@@ -58,7 +68,7 @@ BEGIN
     PERFORM embeddb.check_columns(called, target, keys, sources, vector_name, spec);
 
     INSERT INTO embeddb.encoder AS x (config, dim, fingerprint)
-    VALUES (spec -> 'encoder', (spec ->> 'dim')::integer, register.fingerprint)
+    VALUES (spec -> 'encoder', (spec ->> 'dim')::integer, put.fingerprint)
     ON CONFLICT (md5(config::text), dim)
     DO UPDATE SET fingerprint = coalesce(excluded.fingerprint, x.fingerprint)
     RETURNING x.id INTO encoder_id;
@@ -72,7 +82,23 @@ BEGIN
             taken := (taken + 1) & 2147483647;
         END LOOP;
     ELSE
+        SELECT * INTO before FROM embeddb.embedding e WHERE e.id = taken;
+        IF encoder_id <> before.encoder AND EXISTS (
+            SELECT FROM embeddb.reembedding r JOIN embeddb.embedding s ON s.id = r.shadow
+             WHERE r.serving = taken AND s.encoder = encoder_id)
+        THEN
+            RETURN taken;
+        END IF;
         c := embeddb.columns(taken);
+        IF encoder_id <> before.encoder OR c.sources <> sources
+           OR before.spec ->> 'template' IS DISTINCT FROM spec ->> 'template' THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE %I IS NOT NULL)', target, vector_name) INTO filled;
+        END IF;
+        IF filled AND encoder_id <> before.encoder AND NOT replace THEN
+            RAISE EXCEPTION '%: its vectors are by another encoder: %, not %', called,
+                (SELECT x.config FROM embeddb.encoder x WHERE x.id = before.encoder), spec -> 'encoder'
+                USING ERRCODE = 'EB001', HINT = 'Change it by embeddb reembed, or by op.expand_embedding in a migration.';
+        END IF;
         IF (c.keys, c.sources) IS DISTINCT FROM (keys, sources) THEN
             PERFORM embeddb.disarm(taken);
         END IF;
@@ -88,6 +114,9 @@ BEGIN
      WHERE (e.encoder, e.spec, e.columns, e.source_at) IS DISTINCT FROM
            (excluded.encoder, excluded.spec, excluded.columns, excluded.source_at);
     PERFORM embeddb.refresh(taken);
+    IF filled THEN
+        PERFORM embeddb.backfill(embeddb.name(taken), true);
+    END IF;
     PERFORM embeddb.remake_functions(target)
       FROM embeddb.embedding o WHERE o.relation = target AND o.id <> taken LIMIT 1;
     RETURN taken;
