@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
@@ -17,7 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-out: Final = Console(highlight=False)
+#: Columns of a table in a file or a pipe.
+WIDE: Final = 200
+
+# What goes to a file or a pipe is not cut to a terminal's width.
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 err: Final = Console(stderr=True, highlight=False)
 
 UrlOption = Annotated[

@@ -267,7 +267,8 @@ def test_another_encoder_never_gets_its_tokens(shop: Shop) -> None:
     spec = EmbeddingSpec(
         table="swapped", column="embedding", sources=("body",), encoder=Hashing(DIM).config, dim=DIM, index=None
     )
-    register(shop.db, spec)
+    changes = {"encoder": spec.to_dict()["encoder"], "dim": DIM}
+    shop.db.execute("SELECT embeddb.alter('swapped.embedding', %s::jsonb)", [json.dumps(changes)])
     with pytest.raises(psycopg.Error, match="cannot embed"):
         shop.embed(name, "planes")
     fast = shop.distil(name, Hashing(DIM))

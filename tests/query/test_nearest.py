@@ -14,6 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 from embeddb import HNSW, IVFFlat, Vector, bulk_load, embedding_column, install, nearest
 from embeddb.encoders import Hashing
 from embeddb.errors import MetricMismatch, NoEmbedding, QueryError, VectorError
+from embeddb.orm import following
 
 DIM = 24
 ROWS = 3000
@@ -203,7 +204,10 @@ def test_sql() -> None:
     assert "set_config" not in without_limit
 
 
-def test_one_round_trip_and_one_compilation(session: Session, engine: Engine, statements: list[str]) -> None:
+def test_one_round_trip_and_one_compilation(
+    session: Session, engine: Engine, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "INTERVAL", 3600)  # the look, once a second, whether an encoder is being changed
     session.execute(nearest(Item.embedding, "warm up").limit(3)).all()
     statements.clear()
     before = len(engine._compiled_cache or ())
