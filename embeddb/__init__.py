@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from embeddb.orm.bits import bit_column
     from embeddb.orm.bulk import bulk_load, bulk_load_async
     from embeddb.orm.declaration import Declaration, declared, embedding_column
+    from embeddb.orm.history import history_column, register_histories
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
+    from embeddb.orm.vector_column import vector_column
     from embeddb.query.classify import classify
     from embeddb.query.diverse import diverse
     from embeddb.query.duplicates import duplicates
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from embeddb.query.nearest import nearest
     from embeddb.query.pages import page
     from embeddb.query.plan import explain
+    from embeddb.query.recommend import because, recommend
     from embeddb.query.rerank import rerank, rerank_async
     from embeddb.query.similar_to import similar_to
     from embeddb.query.within import within
@@ -103,9 +106,11 @@ _MODULES: Final = {
     "embeddb.orm.bits": ("bit_column",),
     "embeddb.orm.bulk": ("bulk_load", "bulk_load_async"),
     "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
+    "embeddb.orm.history": ("history_column", "register_histories"),
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
+    "embeddb.orm.vector_column": ("vector_column",),
     "embeddb.query.classify": ("classify",),
     "embeddb.query.diverse": ("diverse",),
     "embeddb.query.duplicates": ("duplicates",),
@@ -116,6 +121,7 @@ _MODULES: Final = {
     "embeddb.query.nearest": ("nearest",),
     "embeddb.query.pages": ("page",),
     "embeddb.query.plan": ("explain",),
+    "embeddb.query.recommend": ("because", "recommend"),
     "embeddb.query.rerank": ("rerank", "rerank_async"),
     "embeddb.query.similar_to": ("similar_to",),
     "embeddb.query.within": ("within",),
@@ -171,6 +177,7 @@ __all__ = [
     "Waveform",
     "WordVectors",
     "XVector",
+    "because",
     "bit_column",
     "bulk_load",
     "bulk_load_async",
@@ -185,18 +192,22 @@ __all__ = [
     "explain",
     "for_each",
     "fulltext",
+    "history_column",
     "hybrid",
     "install",
     "knn_join",
     "nearest",
     "page",
     "rank_leg",
+    "recommend",
     "register",
+    "register_histories",
     "rerank",
     "rerank_async",
     "similar_to",
     "text_leg",
     "uninstall",
+    "vector_column",
     "vector_leg",
     "within",
 ]

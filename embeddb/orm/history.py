@@ -10,14 +10,16 @@ from typing import Any, Final, Literal, NamedTuple
 from psycopg import sql
 from sqlalchemy import Column, Connection, DateTime, Engine, Table, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import MappedColumn, Mapper, RelationshipProperty, configure_mappers, mapped_column
+from sqlalchemy.orm import MappedColumn, Mapper, QueryableAttribute, RelationshipProperty, configure_mappers
 
 from embeddb.catalog.blocks import blocks
 from embeddb.catalog.install import require
 from embeddb.encoders.history.pooling import Decay
 from embeddb.errors import DeclarationError
+from embeddb.metrics import MetricName
 from embeddb.naming import CATALOG, embedding_name, fit
-from embeddb.orm.types import VECTOR
+from embeddb.orm.vector_column import vector_column
+from embeddb.spec import VectorIndex
 
 BLOCKS: Final = blocks("embeddb.orm", "history.sql")
 _INFO_KEY: Final = "embeddb_history"
@@ -48,6 +50,8 @@ def history_column(
     weight: str | None = None,
     half_life: timedelta | float | None = None,
     unit: Literal["seconds", "events"] = "seconds",
+    metric: MetricName = "cosine",
+    index: VectorIndex | None = None,
     **column: Any,
 ) -> MappedColumn[Any]:
     """A mapped column that holds the pooled vectors of a row's related items.
@@ -55,16 +59,15 @@ def history_column(
     ``events``: the relationship to the events, whose class has a relationship ``item`` to the items, a time ``at``
     (a datetime or a number of seconds) and perhaps a ``weight``; ``vector`` is the items' column that is pooled,
     of ``dim`` dimensions. ``half_life``: a timedelta, or a number of ``unit``, after which an event counts half;
-    None lets none fade. NULL where no event's item has a vector. Other arguments go to ``mapped_column``.
+    None lets none fade. NULL where no event's item has a vector. ``metric`` and ``index`` serve searches among
+    users. Other arguments go to ``mapped_column``.
 
     ``register_histories`` makes the triggers. Put an index on the events' foreign key to the user and ``at``.
     """
     period = half_life.total_seconds() if isinstance(half_life, timedelta) else half_life
     decay = None if period is None else Decay(period, unit)
     settings = _Settings(events=events, item=item, vector=vector, at=at, weight=weight, decay=decay, dim=dim)
-    column.setdefault("nullable", True)
-    column.setdefault("deferred", True)
-    mapped = mapped_column(VECTOR(dim), **column)
+    mapped = vector_column(dim, metric=metric, index=index, **column)
     mapped.column.info[_INFO_KEY] = settings
     return mapped
 
@@ -88,6 +91,8 @@ class History:
         self.name = embedding_name(self.users.name, column.name, self.users.schema)
         event_mapper, self.user_key, self.user_ref = self._follow(mapper, self.settings.events)
         item_mapper, self.item_key, self.item_ref = self._follow(event_mapper, self.settings.item)
+        #: The classes of users, events and items.
+        self.mappers = (mapper, event_mapper, item_mapper)
         self.at = self._column(event_mapper, self.settings.at)
         self.weight = None if self.settings.weight is None else self._column(event_mapper, self.settings.weight)
         self.pooled = self._column(item_mapper, self.settings.vector)
@@ -204,6 +209,18 @@ def histories_of(base: Any) -> list[History]:
         for column in mapper.local_table.columns
         if _INFO_KEY in column.info
     ]
+
+
+def history_of(attribute: QueryableAttribute[Any]) -> History:
+    """The history behind ``User.taste``, of an alias of the class too; DeclarationError for another attribute."""
+    configure_mappers()
+    mapper: Mapper[Any] | None = getattr(getattr(attribute, "parent", None), "mapper", None)
+    prop = None if mapper is None else mapper.column_attrs.get(attribute.key)
+    if mapper is None or prop is None or _INFO_KEY not in prop.columns[0].info:
+        raise DeclarationError(f"{attribute} is no history: declare it by history_column, such as User.taste")
+    [column] = prop.columns
+    assert isinstance(column, Column)
+    return History(mapper, column)
 
 
 def register_histories(bind: Engine | Connection, base: Any, *, rebuild: bool = True) -> list[str]:

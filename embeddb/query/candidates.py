@@ -95,7 +95,8 @@ class Candidates(Narrowing):
     """``embedding IS NOT NULL``, and, where that pays, membership in the index's candidates.
 
     ``measured``: the distance that orders the statement. ``identity``: the primary key's columns. ``filtered``: whether
-    rows are filtered; None where the statement shows it.
+    rows are filtered; None where the statement shows it. ``instead``: the order in which rows are taken where the
+    query, a subquery, finds no vector; None where there always is one.
     """
 
     __visit_name__ = "candidates"
@@ -105,6 +106,7 @@ class Candidates(Narrowing):
         ("column", InternalTraversal.dp_clauseelement),
         ("identity", InternalTraversal.dp_clauseelement_tuple),
         ("filtered", InternalTraversal.dp_boolean),
+        ("instead", InternalTraversal.dp_clauseelement),
     ]
 
     def __init__(
@@ -113,11 +115,13 @@ class Candidates(Narrowing):
         column: ColumnElement[Any],
         identity: tuple[ColumnElement[Any], ...],
         filtered: bool | None = None,
+        instead: ColumnElement[Any] | None = None,
     ) -> None:
         self.measured = measured
         self.column = column
         self.identity = identity
         self.filtered = filtered
+        self.instead = instead
 
     def self_group(self, against: Any = None) -> Candidates:
         """Itself: as a condition it needs no ``IS true``, and no parentheses."""
@@ -248,6 +252,10 @@ class _Pieces:
             branches.append(select(_ALL).select_from(self.in_full().subquery("embeddb_exact")))
             if self.index is not None:
                 ctes.insert(0, (_BEFORE, select(self.passed().label("passed"), self.far().label("far"))))
+        if self.element.instead is not None:
+            rows = self.piece(self.search.vector.is_(None)).order_by(self.element.instead, *self.element.identity)
+            rows = rows.limit(self.wanted)
+            branches.append(select(_ALL).select_from(rows.subquery("embeddb_instead")))
         with_ = ", ".join(f"{table.name} AS MATERIALIZED ({self.process(part)})" for table, part in ctes)
         union = " UNION ALL ".join(self.process(part) for part in branches)
         return f"{self.process(key)} IN (WITH {with_} {union})"
@@ -278,7 +286,7 @@ class _Pieces:
             operator = _HAMMING if settings.index and settings.index.cast == "binary" else operator
             most = func.greatest(literal_column("1000"), literal_column("10") * most)
         query = select(right).where(*self.scan_settings()).scalar_subquery()
-        return self.piece().order_by(BinaryExpression(left, query, operator)).limit(most)
+        return self.piece(*self.found()).order_by(BinaryExpression(left, query, operator)).limit(most)
 
     def scan_settings(self) -> Iterator[ColumnElement[bool]]:
         """What is set before the scan begins; and the counter is read."""
@@ -310,4 +318,8 @@ class _Pieces:
             failed = or_(failed, passed > select(_BEFORE.c.far).scalar_subquery())
         condition = select(failed).select_from(_FOUND).scalar_subquery()
         distance = BinaryExpression(self.distance.left, self.search.vector, self.distance.operator, type_=Float())
-        return self.piece(condition).order_by(in_full(distance)).limit(self.wanted)
+        return self.piece(condition, *self.found()).order_by(in_full(distance)).limit(self.wanted)
+
+    def found(self) -> tuple[ColumnElement[bool], ...]:
+        """That there is a vector to search for, where that is not certain."""
+        return () if self.element.instead is None else (self.search.vector.is_not(None),)
