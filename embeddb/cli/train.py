@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+from embeddb.cli.train_history import als, gru4rec, item2vec
 from embeddb.cli.train_speaker import speaker
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from embeddb.encoders.words import WordVectors
 
 app = typer.Typer(help="Train encoders on your own rows.", no_args_is_help=True)
-app.command()(speaker)
+for command in (speaker, item2vec, als, gru4rec):
+    app.command()(command)
 
 Source = Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="Whose texts to train on.")]
 Folder = Annotated[Path, typer.Option("--folder", "-o", help="Where to write the model.")]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from embeddb.encoders import model_folder
 from embeddb.encoders.history import catalogue
+from embeddb.encoders.history.events import Item
 from embeddb.encoders.history.gru4rec import GRU4Rec, Network
 from embeddb.errors import EncoderError
+from embeddb.train.checkpoint import Checkpoint
 from embeddb.train.items import Events, gather
 
 if TYPE_CHECKING:
@@ -51,7 +56,11 @@ def train_gru4rec(
     *,
     report: Report | None = None,
 ) -> GRU4Rec:
-    """Train on (user, item, time, weight), of which weights do not matter, and write the model to ``folder``."""
+    """Train on (user, item, time, weight), of which weights do not matter, and write the model to ``folder``.
+
+    After an interruption it goes on from the last epoch; where the folder holds the model of the same recipe and
+    events it does nothing. Raises EncoderError where a checkpoint in the folder is of others.
+    """
     import torch
     from torch.nn.functional import cross_entropy, dropout, normalize
 
@@ -61,11 +70,17 @@ def train_gru4rec(
     sequences = [sequence for sequence in sequences if len(sequence) > 1]
     if not sequences:
         raise EncoderError("every history is a single event: there is no next one to learn from")
+    run = {"recipe": asdict(recipe), "data": _digest(items, sequences)}
+    if _is_there(Path(folder), run):
+        return GRU4Rec(str(folder))
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
     network = Network(len(items), recipe.dim, recipe.hidden)
     optimizer = torch.optim.AdamW(network.layers.parameters(), recipe.learning_rate)
-    for epoch in range(recipe.epochs):
+    checkpoint = Checkpoint(Path(folder) / "checkpoint.safetensors", run)
+    for epoch in range(checkpoint.restore({"network": network.layers}, optimizer), recipe.epochs):
+        # Every epoch draws from generators of its own, so that a run that goes on draws what it would have drawn.
+        rng = np.random.default_rng((recipe.seed, epoch))
+        torch.manual_seed(int(rng.integers(2**62)))
         losses = []
         order = rng.permutation(len(sequences))
         for start in range(0, len(order), recipe.batch):
@@ -81,11 +96,25 @@ def train_gru4rec(
             losses.append(loss.item())
         if report is not None:
             report(epoch + 1, recipe.epochs, float(np.mean(losses)))
-    config = {"kind": GRU4Rec.type, "hidden": recipe.hidden, "length": recipe.length}
+        checkpoint.save(epoch + 1, {"network": network.layers}, optimizer)
+    config = {"kind": GRU4Rec.type, "hidden": recipe.hidden, "length": recipe.length, "run": run}
     targets = normalize(network.embedding.weight.detach(), dim=1).numpy()
     others = {name: tensor.detach().numpy() for name, tensor in network.layers.state_dict().items()}
     catalogue.write(Path(folder), config, items, targets, others)
+    checkpoint.remove()
     return GRU4Rec(str(folder))
+
+
+def _digest(items: list[Item], sequences: list[list[int]]) -> str:
+    return hashlib.sha256(json.dumps([items, sequences]).encode()).hexdigest()
+
+
+def _is_there(folder: Path, run: Mapping[str, Any]) -> bool:
+    """Whether this very model was trained already."""
+    try:
+        return bool(model_folder.read_config(folder, GRU4Rec.type).get("run") == run)
+    except EncoderError:
+        return False
 
 
 def _batch(sequences: list[list[int]]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from embeddb.encoders.history.base import HistoryEncoder
 from embeddb.encoders.history.events import History, Item
+from embeddb.encoders.protocol import Vectors
 from embeddb.errors import EncoderError
 
 
@@ -43,10 +44,16 @@ class LeaveOneOut:
         }
         return cls(train, kept)
 
-    def hit_rates(self, model: HistoryEncoder, k: int = 10, batch: int = 512) -> HitRates:
-        """HR@k over the full ranking of all items but those seen. A cold user, or item, is a miss for the model."""
+    def hit_rates(
+        self, model: HistoryEncoder, k: int = 10, batch: int = 512, *, targets: Vectors | None = None
+    ) -> HitRates:
+        """HR@k over the full ranking of all items but those seen. A cold user, or item, is a miss for the model.
+
+        ``targets``: (items, dim), what users are compared with instead of the model's own.
+        """
         if not self.kept:
             raise EncoderError("no user has a last item that is new to them: there is nothing to measure")
+        targets = model.targets if targets is None else targets
         places = {item: place for place, item in enumerate(model.items)}
         counts = Counter(event.item for history in self.train.values() for event in history)
         popularity = np.array([counts[item] for item in model.items], float)
@@ -54,7 +61,7 @@ class LeaveOneOut:
         hits, popular = 0, 0
         for start in range(0, len(users), batch):
             some = users[start : start + batch]
-            scores = model.encode_documents([self.train[user] for user in some]) @ model.targets.T
+            scores = model.encode_documents([self.train[user] for user in some]) @ targets.T
             for user, row in zip(some, scores, strict=True):
                 kept = places.get(self.kept[user])
                 if kept is None:
