@@ -17,9 +17,9 @@ with the FROM and WHERE of the statement around it, so that filters, joins, LIMI
 - An estimate may be wrong, as of a filter that goes against the vectors, and graph search grows worse the further it
   goes on. The index's own counter tells how many rows were passed over; above twice what such a crossing allows, or
   where fewer than n rows came, the exact branch runs. Otherwise it costs nothing.
-- A generic plan knows no filter's value. A subquery that costs the planner much, and nothing where LIMIT is known,
-  makes Postgres keep to plans with values; with plan_cache_mode = force_generic_plan answers stay right, by the exact
-  branch.
+- A generic plan knows no filter's value. A subquery that costs the planner much, and nothing where parameters are
+  known, makes Postgres keep to plans with values; with plan_cache_mode = force_generic_plan answers stay right, by the
+  exact branch.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Boolean,
     ColumnElement,
     Float,
@@ -294,7 +295,8 @@ class _Pieces:
         if self.filtered:
             if self.index is not None:
                 most = select(cast(cast(_BEFORE.c.far * literal_column(str(VISITS)), Integer), Text)).scalar_subquery()
-            never = select(func.count()).select_from(_MANY).where(self.wanted < literal_column("0"))
+            known = BindParameter("embeddb_known", 0, type_=Integer(), unique=True)
+            never = select(func.count()).select_from(_MANY).where(known < literal_column("0"))
             yield never.scalar_subquery() == literal_column("0")
         yield from scan_settings(self.settings, self.asked, order="relaxed_order", most=most)
 

@@ -59,13 +59,15 @@ def explain(bind: Bind, statement: Select[Any], parameters: Mapping[str, Any] | 
     or that it is exact, and why. The query's text, if it has one, is encoded as it would be.
     """
     connection = bind.connection() if isinstance(bind, Session) else bind
-    compiled = statement.compile(connection, compile_kwargs={"render_postcompile": True})
-    values = compiled.construct_params(dict(parameters or {}))
-    processors: Mapping[str, Any] = compiled._bind_processors
-    sent: Any = {name: processors[name](value) if name in processors else value for name, value in values.items()}
+    compiled: Any = statement.compile(connection)
+    expanded = compiled.construct_expanded_state(dict(parameters or {}))
+    processors = {**compiled._bind_processors, **expanded.processors}
+    sent: Any = {
+        name: processors[name](value) if name in processors else value for name, value in expanded.parameters.items()
+    }
     if compiled.positional:
-        sent = tuple(sent[name] for name in compiled.positiontup or ())
-    return explain_sql(connection, compiled.string, sent, statement)
+        sent = tuple(sent[name] for name in expanded.positiontup or ())
+    return explain_sql(connection, expanded.statement, sent, statement)
 
 
 def explain_sql(connection: Connection, sql: str, parameters: Any, statement: Any) -> Plan:

@@ -180,7 +180,7 @@ def test_exact(session: Session, vectors: Any) -> None:
 
 
 def test_sql() -> None:
-    sql = str(nearest(Item.embedding, "text").limit(5).offset(2).compile(dialect=DIALECT))
+    sql = str(nearest(Item.embedding, "text").offset(2).limit(5).compile(dialect=DIALECT))
     assert " ".join(sql.split()) == (
         "SELECT cosine_vector_hnsw.id, cosine_vector_hnsw.cat, cosine_vector_hnsw.title FROM cosine_vector_hnsw "
         "WHERE cosine_vector_hnsw.embedding IS NOT NULL "
@@ -200,6 +200,24 @@ def test_sql() -> None:
         "AND set_config('hnsw.scan_mem_multiplier', '100', true) IS NOT NULL) "
         "LIMIT %(param_1)s::INTEGER OFFSET %(param_2)s::INTEGER"
     )
+
+
+def test_one_plan_serves_all_searches_without_filters(engine: Engine, vectors: Any) -> None:
+    """With LIMIT as a parameter, Postgres would plan every execution: unknown, it is taken for a tenth of the rows."""
+    prepared = create_engine(engine.url, connect_args={"prepare_threshold": 0})
+    with Session(prepared) as session:
+        for number, limit in enumerate((3, 4) * 10):
+            found = session.scalars(nearest(Item.embedding, vectors[number]).limit(limit)).all()
+            assert len(found) == limit
+        plans = session.execute(
+            text(
+                "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%set_config(%'"
+                " AND statement NOT LIKE '%pg_prepared_statements%'"
+            )
+        )
+        assert plans.all() == [(5, 5), (5, 5)]
+    prepared.dispose()
+
     without_limit = str(nearest(Item.embedding, "text").compile(dialect=DIALECT))
     assert "set_config" not in without_limit
 
