@@ -44,7 +44,7 @@ STEP: Final = 1.12
 #: Above so many rows the queries are sampled from random pages instead of from all rows.
 FEW: Final = 200_000
 #: Rows around a drawn one, of which a query is made.
-NEIGHBOURS: Final = 30
+NEIGHBOURS: Final = 150
 
 
 @dataclass(frozen=True)
@@ -269,14 +269,17 @@ class _Fitting:
         self.surely: dict[int, float] = {}
         self.milliseconds: dict[int, float] = {}
         lists = search.method.lists if isinstance(search.method, IVFFlat) and search.setting == "probes" else None
-        low, high = (search.k, MAX_EF_SEARCH) if lists is None else (1, lists)
+        # At an ef_search of no more than k a walk through the graph ends in the first hollow that it comes by: rows made
+        # of rows, as the sample is, are found all the same, and others are not.
+        low, high = (2 * search.k, MAX_EF_SEARCH) if lists is None else (1, lists)
         steps = max(1, math.ceil(math.log(high / low) / math.log(STEP)))
         self.efforts = sorted({min(high, round(low * STEP**step)) for step in range(steps + 1)})
 
     def least(self, level: float) -> int:
         """The least effort whose recall is ``level``, or as good as the most effort gives.
 
-        A sample's recall is off by its standard error: with that taken off it must still be ``level`` less 0.01.
+        A sample's recall is off by its standard error: with that taken off it must still be ``level`` less 0.01. And as
+        a query that fails, fails as a whole, the sample counts one more of them than it has: its rarest kind.
         """
         self.measure(self.efforts[-1])
         mean, surely = (min(level, self.measured[self.efforts[-1]]), min(level - 0.01, self.surely[self.efforts[-1]]))
@@ -302,5 +305,6 @@ class _Fitting:
                 hits.append(self.search.found_within(query, effort, limit) / self.search.k)
                 times.append(time.perf_counter() - begin)
         self.measured[effort] = float(np.mean(hits))
-        self.surely[effort] = self.measured[effort] - float(np.std(hits)) / math.sqrt(len(hits))
+        hits.append(0.0)
+        self.surely[effort] = float(np.mean(hits)) - float(np.std(hits)) / math.sqrt(len(hits))
         self.milliseconds[effort] = 1000 * float(np.median(times))
