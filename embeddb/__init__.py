@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TransientSourceError,
         VectorError,
     )
+    from embeddb.insight.diagnose import diagnose
     from embeddb.local import LocalPostgres
     from embeddb.orm.bit_types import BIT
     from embeddb.orm.bits import bit_column
@@ -101,6 +102,7 @@ _MODULES: Final = {
         "TransientSourceError",
         "VectorError",
     ),
+    "embeddb.insight.diagnose": ("diagnose",),
     "embeddb.local": ("LocalPostgres",),
     "embeddb.orm.bit_types": ("BIT",),
     "embeddb.orm.bits": ("bit_column",),
@@ -183,6 +185,7 @@ __all__ = [
     "bulk_load_async",
     "classify",
     "declared",
+    "diagnose",
     "diverse",
     "drain",
     "drain_async",

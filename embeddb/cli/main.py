@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "backfill": "embeddb.cli.backfill",
     "status": "embeddb.cli.status",
     "reembed": "embeddb.cli.reembed",
+    "diagnose": "embeddb.cli.diagnose",
 }
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {
