@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def command(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Embeddings as table.column; all by default.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="Embeddings and histories as table.column; all by default.", show_default=False),
     ] = None,
     url: UrlOption = None,
     sample: Annotated[
@@ -30,6 +31,7 @@ def command(
     """Check the promise on a live database. Prints each violation with its row's key; ends with 1 if there is one.
 
     Others may write meanwhile. A vector that a writer brought, and that is not the encoder's, is a violation too.
+    Users' vectors that are pooled from their histories are pooled again, in the database.
     """
     import psycopg
     from sqlalchemy import make_url
@@ -44,8 +46,11 @@ def command(
     found = 0
     with psycopg.connect(dsn, autocommit=True) as connection:
         prepare(connection)
-        for target in [target for name in names or (None,) for target in targets(connection, name)]:
+        histories = {name for (name,) in connection.execute("SELECT history FROM embeddb.histories")}
+        for target in [t for name in names or (None,) if name not in histories for t in targets(connection, name)]:
             found += _verify(connection, target, sample, encode, tolerance)
+        for history in sorted(histories.intersection(names or histories)):
+            found += _verify_history(connection, history)
     err.print(f"{found} violations" if found else "The promise holds.")
     if found:
         raise typer.Exit(1)
@@ -72,3 +77,10 @@ def _verify(connection: Connection[Any], target: Target, sample: int | None, enc
             found += 1
             typer.echo(str(violation))
     return found
+
+
+def _verify_history(connection: Connection[Any], history: str) -> int:
+    violations = connection.execute("SELECT key, problem FROM embeddb.verify_histories(%s)", [history]).fetchall()
+    for key, problem in violations:
+        typer.echo(f"{history}{'' if key is None else f' of {key}'}: {problem}")
+    return len(violations)

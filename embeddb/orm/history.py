@@ -5,26 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from psycopg import sql
 from sqlalchemy import Column, Connection, DateTime, Engine, Table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import MappedColumn, Mapper, QueryableAttribute, RelationshipProperty, configure_mappers
 
-from embeddb.catalog.blocks import blocks
 from embeddb.catalog.install import require
 from embeddb.encoders.history.pooling import Decay
 from embeddb.errors import DeclarationError
 from embeddb.metrics import MetricName
-from embeddb.naming import CATALOG, embedding_name, fit
+from embeddb.naming import embedding_name
+from embeddb.orm.history_spec import HistorySpec, Schemas
 from embeddb.orm.vector_column import vector_column
 from embeddb.spec import VectorIndex
 
-BLOCKS: Final = blocks("embeddb.orm", "history.sql")
 _INFO_KEY: Final = "embeddb_history"
-_FUNCTIONS: Final = ("scale", "compute", "rebuild", "add", "renew", "renew_all", "follow")
-_TRIGGERS: Final = ("insert", "update", "delete", "truncate", "items")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +69,8 @@ def history_column(
     return mapped
 
 
-class Schemas(NamedTuple):
-    """Where pgvector and the tables are: the functions have a search_path of nothing but pg_catalog."""
-
-    vector: str
-    users: str
-    events: str
-    items: str
-
-
 class History:
-    """One history column with the tables that it joins, and the statements that keep it up."""
+    """One history column with the columns that it joins over."""
 
     def __init__(self, mapper: Mapper[Any], column: Column[Any]) -> None:
         self.settings: _Settings = column.info[_INFO_KEY]
@@ -101,81 +89,33 @@ class History:
         if dim != self.settings.dim:
             raise DeclarationError(f"{self.name}: dim={self.settings.dim}, but {self.pooled} has {dim} dimensions")
 
-    def statements(self, schemas: Schemas) -> list[sql.Composed]:
-        """What makes the functions and triggers, anew if they are there."""
-        names = ("scale", "compute", "rebuild", "add", "renew", "renew_all", "follow", "guard", "arm")
-        return [self.statement(name, schemas) for name in names]
-
-    def statement(self, block: str, schemas: Schemas) -> sql.Composed:
-        """A block of ``history.sql`` with this history's identifiers."""
-        vector_schema = schemas.vector
-        names = {verb: sql.Identifier(CATALOG, self._derived(verb)) for verb in _FUNCTIONS}
-        triggers = {f"{verb}_trigger": sql.Identifier(self._derived(verb)) for verb in _TRIGGERS}
-        keys = [sql.Identifier(key.name) for key in self.events.primary_key]
-        qualified = [sql.SQL("v.{}").format(key) for key in keys]
-        vector_type = sql.Identifier(vector_schema, "vector")
-        weight = sql.SQL("1") if self.weight is None else sql.SQL("v.{}").format(sql.Identifier(self.weight.name))
-        image = [
-            sql.SQL("v.{} AS who").format(sql.Identifier(self.user_ref.name)),
-            *(sql.SQL("v.{}").format(sql.Identifier(column.name)) for column in (self.item_ref, self.at)),
-            *([] if self.weight is None else [weight]),
-            *qualified,
-        ]
-        comma = sql.SQL(", ")
-        return sql.SQL(BLOCKS[block]).format(
-            **names,
-            **triggers,
-            users=sql.Identifier(schemas.users, self.users.name),
-            events=sql.Identifier(schemas.events, self.events.name),
-            items=sql.Identifier(schemas.items, self.items.name),
-            user_key=sql.Identifier(self.user_key.name),
-            user_ref=sql.Identifier(self.user_ref.name),
-            item_key=sql.Identifier(self.item_key.name),
-            item_ref=sql.Identifier(self.item_ref.name),
-            vector=sql.Identifier(self.column.name),
-            pooled=sql.Identifier(self.pooled.name),
-            at=sql.Identifier(self.at.name),
-            weight=weight,
-            user_type=sql.SQL(_type(self.user_key)),
-            at_type=sql.SQL(_type(self.at)),
-            vector_type=vector_type,
-            vector_schema=sql.Identifier(vector_schema),
-            dim=sql.Literal(self.settings.dim),
-            event_keys=comma.join(qualified),
-            event_keys_named=comma.join(
-                sql.SQL("{} AS {}").format(key, sql.Identifier(f"key{place}")) for place, key in enumerate(qualified)
-            ),
-            previous=comma.join(
-                [sql.SQL("previous.at"), *(sql.Identifier("previous", f"key{place}") for place in range(len(keys)))]
-            ),
-            event_order=comma.join(qualified),
-            event_order_back=comma.join(sql.SQL("{} DESC").format(key) for key in qualified),
-            same_event=sql.SQL(" AND ").join(sql.SQL("n.{0} = v.{0}").format(key) for key in keys),
-            event_image=comma.join(image),
-            step=self._step(names["scale"], vector_schema),
-            stored=sql.SQL("CASE WHEN {}.vector_norm(state) > 0 THEN state END").format(sql.Identifier(vector_schema)),
+    @property
+    def spec(self) -> HistorySpec:
+        """The frozen value of this history: all that the database needs to know."""
+        said, decay = self.settings, self.settings.decay
+        return HistorySpec(
+            users=self.users.name,
+            users_schema=self.users.schema,
+            column=self.column.name,
+            user_key=self.user_key.name,
+            user_type=_type(self.user_key),
+            events=self.events.name,
+            events_schema=self.events.schema,
+            event_keys=tuple(key.name for key in self.events.primary_key),
+            user_ref=self.user_ref.name,
+            item_ref=self.item_ref.name,
+            at=self.at.name,
+            at_type=_type(self.at),
+            is_time=isinstance(self.at.type, DateTime),
+            weight=None if self.weight is None else self.weight.name,
+            items=self.items.name,
+            items_schema=self.items.schema,
+            item_key=self.item_key.name,
+            pooled=self.pooled.name,
+            dim=said.dim,
+            half_life=None if decay is None else decay.half_life,
+            unit="seconds" if decay is None else decay.unit,
         )
-
-    def _step(self, scale: sql.Identifier, vector_schema: str) -> sql.Composed:
-        """The state after event ``e``, from ``state`` and ``last_at``: see ``embeddb.encoders.history.pooling``."""
-        weighted = sql.SQL("{}(e.item, e.weight::real)").format(scale)
-        past = sql.SQL("{}(state, {}::real)").format(scale, self._fading()) if self.settings.decay else sql.SQL("state")
-        return sql.SQL("coalesce({} OPERATOR({}.+) {weighted}, {weighted})").format(
-            past, sql.Identifier(vector_schema), weighted=weighted
-        )
-
-    def _fading(self) -> sql.Composable:
-        decay = self.settings.decay
-        assert decay is not None
-        if decay.unit == "events":
-            return sql.Literal(0.5 ** (1 / decay.half_life))
-        elapsed = "extract(epoch FROM e.at - last_at)" if isinstance(self.at.type, DateTime) else "(e.at - last_at)"
-        age = sql.SQL(elapsed + "::float8 / {}").format(sql.Literal(decay.half_life))
-        # Postgres refuses a power that underflows; after a hundred half-lives nothing is left in float32.
-        return sql.SQL("CASE WHEN {age} < 100 THEN power(0.5::float8, {age}) ELSE 0 END").format(age=age)
-
-    def _derived(self, verb: str) -> str:
-        return fit(f"history_{self.users.name}_{self.column.name}_{verb}")
 
     def _follow(self, mapper: Mapper[Any], name: str) -> tuple[Mapper[Any], Column[Any], Column[Any]]:
         """Over a relationship: the other mapper, and the key and the foreign key that join the two."""
@@ -233,48 +173,55 @@ def register_histories(bind: Engine | Connection, base: Any, *, rebuild: bool = 
         with bind.begin() as connection:
             return register_histories(connection, base, rebuild=rebuild)
     require(bind)
-    found = histories_of(base)
-    for history in found:
-        _run(bind, history.statements(_schemas(bind, history)))
-        if rebuild:
-            rebuild_history(bind, history)
-    return [history.name for history in found]
+    specs = [history.spec for history in histories_of(base)]
+    for spec in specs:
+        register_history(bind, spec, rebuild=rebuild)
+    return [spec.name for spec in specs]
 
 
-def unregister_history(connection: Connection, history: History) -> None:
+def register_history(connection: Connection, spec: HistorySpec, *, rebuild: bool = True) -> None:
+    """Make, or renew, what keeps one history up; see ``register_histories``."""
+    _run(connection, spec.register_statements(_schemas(connection, spec)))
+    if rebuild:
+        rebuild_history(connection, spec)
+
+
+def unregister_history(connection: Connection, spec: HistorySpec) -> None:
     """Take the triggers and functions away. The column and its vectors stay."""
-    _run(connection, [history.statement("disarm", _schemas(connection, history))])
+    _run(connection, spec.unregister_statements(_schemas(connection, spec)))
 
 
-def rebuild_history(connection: Connection, history: History) -> int:
+def rebuild_history(connection: Connection, spec: HistorySpec) -> int:
     """Make every user's vector anew from their events; how many."""
-    statement = sql.SQL("SELECT {}()").format(sql.Identifier(CATALOG, history._derived("rebuild")))
-    return int(connection.exec_driver_sql(statement.as_string(None)).scalar_one())
+    return int(connection.exec_driver_sql(spec.rebuild_statement()).scalar_one())
 
 
-def verify_history(connection: Connection, history: History) -> Sequence[Any]:
-    """Keys of users whose vector is not that of their events, within 1e-6 of its length: none, if all is well."""
-    statement = history.statement("wrong", _schemas(connection, history)).as_string(None)
-    return connection.exec_driver_sql(statement).scalars().all()
+def verify_history(connection: Connection, spec: HistorySpec) -> list[str]:
+    """Keys, as text, of users whose vector is not that of their events, within 1e-6 of its length.
+
+    None, if all is well; what is wrong with the history itself, where that is not.
+    """
+    wrong = text("SELECT coalesce(v.key, v.problem) FROM embeddb.verify_histories(:name) AS v")
+    return list(connection.scalars(wrong, {"name": spec.name}))
 
 
-def _run(connection: Connection, statements: Sequence[sql.Composed]) -> None:
+def _run(connection: Connection, statements: Sequence[str]) -> None:
     for statement in statements:
         # A percent sign would be a parameter to the driver.
-        connection.exec_driver_sql(statement.as_string(None).replace("%", "%%"))
+        connection.exec_driver_sql(statement.replace("%", "%%"))
 
 
-def _schemas(connection: Connection, history: History) -> Schemas:
+def _schemas(connection: Connection, spec: HistorySpec) -> Schemas:
     found = [str(connection.scalar(text("SELECT embeddb.pgvector_schema()")))]
     where = text(
         "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
         " WHERE c.oid = to_regclass(:name)"
     )
-    for table in (history.users, history.events, history.items):
-        name = sql.Identifier(*filter(None, (table.schema, table.name))).as_string(None)
+    for place in spec.tables:
+        name = sql.Identifier(*filter(None, place)).as_string(None)
         schema = connection.scalar(where, {"name": name})
         if schema is None:
-            raise DeclarationError(f"{history.name}: there is no such table as {name}: create it first")
+            raise DeclarationError(f"{spec.name}: there is no such table as {name}: create it first")
         found.append(schema)
     return Schemas(*found)
 

@@ -1,5 +1,5 @@
 -- The vector of a user from their events, kept up in the transaction that writes an event. Named blocks, composed by
--- embeddb.orm.history from the declaration: identifiers and literals in braces, {{}} for braces of SQL's own.
+-- embeddb.orm.history_spec from the declaration: identifiers and literals in braces, {{}} for braces of SQL's own.
 --
 -- The state after an event is e = e * fading + item * weight, in float32, in order of (time, the event's key). A vector
 -- kept up event by event is bit for bit the one that is made anew, because both take the same steps in the same
@@ -145,12 +145,6 @@ BEGIN
     RETURN done;
 END $$;
 
--- name: wrong
--- Keys of users whose vector is not the one of their events: none, unless triggers were switched off.
-SELECT t.{user_key} FROM {users} AS t CROSS JOIN LATERAL (SELECT {compute}(t.{user_key}) AS anew) AS c
- WHERE (t.{vector} IS NULL) <> (c.anew IS NULL)
-    OR t.{vector} OPERATOR({vector_schema}.<->) c.anew > 1e-6 * {vector_schema}.vector_norm(c.anew);
-
 -- name: arm
 -- The triggers.
 CREATE OR REPLACE TRIGGER {insert_trigger} AFTER INSERT ON {events} REFERENCING NEW TABLE AS new_rows
@@ -173,3 +167,12 @@ REVOKE ALL ON FUNCTION {scale}({vector_type}, real), {compute}({user_type}), {re
 -- The vectors stay as they are; the triggers go with their functions.
 DROP FUNCTION IF EXISTS {add}(), {renew}(), {renew_all}(), {follow}() CASCADE;
 DROP FUNCTION IF EXISTS {rebuild}({user_type}[]), {compute}({user_type}), {scale}({vector_type}, real);
+
+-- name: note
+-- What embeddb.histories and embeddb verify know it by.
+INSERT INTO embeddb.history (name, relation, events, spec)
+VALUES ({name}, {users_named}::regclass, {events_named}::regclass, {spec}::jsonb)
+ON CONFLICT (relation, name) DO UPDATE SET events = excluded.events, spec = excluded.spec;
+
+-- name: forget
+DELETE FROM embeddb.history AS h WHERE h.name = {name} AND h.relation = to_regclass({users_named});

@@ -25,6 +25,7 @@ BEGIN
                    ' embeddb.drain_fail(integer, bigint[], jsonb[], bigint[], text[], text[]),'
                    ' embeddb.drain_settle(integer, integer, bigint[], jsonb[], bigint[], @extschema:vector@.vector[], text[],'
                    ' text[]) TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.verify_histories(text) TO %I', role);
     EXECUTE format('GRANT EXECUTE ON PROCEDURE embeddb.drain(integer, text, bigint, bigint) TO %I', role);
     FOR e IN SELECT v.* FROM embeddb.embeddings v LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', e.schema, role);
@@ -40,9 +41,11 @@ CREATE OR REPLACE FUNCTION embeddb.grant_reader(role name) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA embeddb TO %I', role);
-    EXECUTE format('GRANT SELECT ON embeddb.embeddings, embeddb.coverage, embeddb.failures, embeddb.workers TO %I', role);
+    EXECUTE format('GRANT SELECT ON embeddb.embeddings, embeddb.coverage, embeddb.failures, embeddb.workers,'
+                   ' embeddb.histories TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.columns(integer), embeddb.name(integer), embeddb.find(text),'
                    ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer),'
+                   ' embeddb.count_users(regclass, name),'
                    ' embeddb.embed(text, text, text)'
                    ' TO %I', role);
     -- By which a session follows an encoder's change.
