@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "status": "embeddb.cli.status",
     "reembed": "embeddb.cli.reembed",
     "diagnose": "embeddb.cli.diagnose",
+    "map": "embeddb.cli.map",
 }
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {
