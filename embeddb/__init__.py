@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         VectorError,
     )
     from embeddb.insight.diagnose import diagnose
+    from embeddb.insight.match import explain_match
     from embeddb.local import LocalPostgres
     from embeddb.orm.bit_types import BIT
     from embeddb.orm.bits import bit_column
@@ -103,6 +104,7 @@ _MODULES: Final = {
         "VectorError",
     ),
     "embeddb.insight.diagnose": ("diagnose",),
+    "embeddb.insight.match": ("explain_match",),
     "embeddb.local": ("LocalPostgres",),
     "embeddb.orm.bit_types": ("BIT",),
     "embeddb.orm.bits": ("bit_column",),
@@ -193,6 +195,7 @@ __all__ = [
     "embedding_column",
     "embedding_mode",
     "explain",
+    "explain_match",
     "for_each",
     "fulltext",
     "history_column",

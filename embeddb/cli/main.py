@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "reembed": "embeddb.cli.reembed",
     "diagnose": "embeddb.cli.diagnose",
     "map": "embeddb.cli.map",
+    "why": "embeddb.cli.why",
 }
 #: Modules with several, by their group's name.
 GROUPS: Final[dict[str, str]] = {

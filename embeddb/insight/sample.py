@@ -15,6 +15,7 @@ from sqlalchemy.exc import NoSuchTableError
 from embeddb.encoders.protocol import Vectors
 from embeddb.errors import CatalogError, QueryError
 from embeddb.metrics import MetricName, Storage
+from embeddb.orm.declaration import INFO_KEY, Declaration
 from embeddb.orm.reflection import find_spec
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.query.embedding import AnyEmbedding, resolve
@@ -36,7 +37,7 @@ _ROWS: Final = text("SELECT reltuples FROM pg_catalog.pg_class WHERE oid = CAST(
 class Subject:
     """An embedding that is looked into.
 
-    ``table``, ``column``: as the database has them. ``spec``: what the catalog knows of it, if anything. ``metric``,
+    ``table``, ``column``: as the database has them. ``spec``: what is declared or registered, if anything. ``metric``,
     ``index``: as declared; cosine, and none, where nothing is known.
     """
 
@@ -101,6 +102,8 @@ def subject_of(connection: Connection, embedding: str | AnyEmbedding) -> Subject
             raise QueryError(f"{found.column} holds bits, and this takes vectors")
         table, column_name = cast(Table, found.table), str(found.column.name)
         metric, index = found.settings.metric_name, found.settings.index
+        declaration = table.c[str(found.column.key)].info.get(INFO_KEY)
+        spec = declaration.spec if isinstance(declaration, Declaration) else None
     name = embedding if isinstance(embedding, str) else f"{table.fullname}.{column_name}"
     quoted = connection.dialect.identifier_preparer.format_table(table)
     kind = connection.execute(_TYPE, {"table": quoted, "column": column_name}).one_or_none()

@@ -32,6 +32,13 @@ class Note(Base):
     embedding: Mapped[Vector | None] = embedding_column("title", "body", encoder=Hashing(dim=DIM), index=None)
 
 
+class Word(Base):
+    __tablename__ = "words"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    word: Mapped[str]
+    embedding: Mapped[Vector | None] = embedding_column("word", encoder=Hashing(dim=256), index=None)
+
+
 def vectors() -> Any:
     """Rows 0 to 99 come twice; the lengths go from 1 to 2."""
     made = decaying(ROWS, DIM)
