@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from embeddb.orm.bits import bit_column
     from embeddb.orm.bulk import bulk_load, bulk_load_async
     from embeddb.orm.declaration import Declaration, declared, embedding_column
-    from embeddb.orm.history import history_column, register_histories
+    from embeddb.orm.history import history_column, recent_column, register_histories
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
     from embeddb.orm.types import HALFVEC, VECTOR
@@ -110,7 +110,7 @@ _MODULES: Final = {
     "embeddb.orm.bits": ("bit_column",),
     "embeddb.orm.bulk": ("bulk_load", "bulk_load_async"),
     "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
-    "embeddb.orm.history": ("history_column", "register_histories"),
+    "embeddb.orm.history": ("history_column", "recent_column", "register_histories"),
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),
     "embeddb.orm.types": ("HALFVEC", "VECTOR"),
@@ -205,6 +205,7 @@ __all__ = [
     "nearest",
     "page",
     "rank_leg",
+    "recent_column",
     "recommend",
     "register",
     "register_histories",

@@ -8,15 +8,23 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from psycopg import sql
-from sqlalchemy import Column, Connection, DateTime, Engine, Table, text
+from sqlalchemy import Column, Connection, DateTime, Engine, Table, Text, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.orm import MappedColumn, Mapper, QueryableAttribute, RelationshipProperty, configure_mappers
+from sqlalchemy.orm import (
+    MappedColumn,
+    Mapper,
+    QueryableAttribute,
+    RelationshipProperty,
+    configure_mappers,
+    mapped_column,
+)
 
 from embeddb.catalog.install import require
 from embeddb.encoders.history.pooling import Decay
 from embeddb.errors import DeclarationError
 from embeddb.metrics import MetricName
 from embeddb.naming import embedding_name
+from embeddb.orm.declaration import declaration_of
 from embeddb.orm.history_spec import HistorySpec, Schemas
 from embeddb.orm.vector_column import vector_column
 from embeddb.spec import VectorIndex
@@ -30,11 +38,12 @@ class _Settings:
 
     events: str
     item: str
-    vector: str
     at: str
     weight: str | None
-    decay: Decay | None
-    dim: int
+    vector: str | None = None
+    decay: Decay | None = None
+    dim: int | None = None
+    length: int | None = None
 
 
 def history_column(
@@ -69,6 +78,24 @@ def history_column(
     return mapped
 
 
+def recent_column(
+    events: str, *, item: str, at: str, weight: str | None = None, length: int = 50, **column: Any
+) -> MappedColumn[Any]:
+    """A mapped text column with a row's last ``length`` events, the source of an encoder of histories.
+
+    ``embedding_column("recent", encoder=GRU4Rec("model"))`` beside it is the user's vector: whoever writes an event,
+    the row is queued, and a worker embeds it. The text is JSON, [[item, seconds, weight], …] in order of time; NULL
+    without events. ``events``, ``item``, ``at``, ``weight``: as for ``history_column``; so is ``register_histories``.
+    """
+    if length < 1:
+        raise DeclarationError(f"recent_column: length is a positive number of events, not {length}")
+    column.setdefault("nullable", True)
+    column.setdefault("deferred", True)
+    mapped = mapped_column(Text, **column)
+    mapped.column.info[_INFO_KEY] = _Settings(events=events, item=item, at=at, weight=weight, length=length)
+    return mapped
+
+
 class History:
     """One history column with the columns that it joins over."""
 
@@ -83,9 +110,10 @@ class History:
         self.mappers = (mapper, event_mapper, item_mapper)
         self.at = self._column(event_mapper, self.settings.at)
         self.weight = None if self.settings.weight is None else self._column(event_mapper, self.settings.weight)
-        self.pooled = self._column(item_mapper, self.settings.vector)
-        self.events, self.items = _table(self.at), _table(self.pooled)
-        dim = getattr(self.pooled.type, "dim", None)
+        vector = self.settings.vector
+        self.pooled = None if vector is None else self._column(item_mapper, vector)
+        self.events, self.items = _table(self.at), _table(self.item_key)
+        dim = None if self.pooled is None else getattr(self.pooled.type, "dim", None)
         if dim != self.settings.dim:
             raise DeclarationError(f"{self.name}: dim={self.settings.dim}, but {self.pooled} has {dim} dimensions")
 
@@ -111,8 +139,9 @@ class History:
             items=self.items.name,
             items_schema=self.items.schema,
             item_key=self.item_key.name,
-            pooled=self.pooled.name,
+            pooled=None if self.pooled is None else self.pooled.name,
             dim=said.dim,
+            length=said.length,
             half_life=None if decay is None else decay.half_life,
             unit="seconds" if decay is None else decay.unit,
         )
@@ -152,15 +181,23 @@ def histories_of(base: Any) -> list[History]:
 
 
 def history_of(attribute: QueryableAttribute[Any]) -> History:
-    """The history behind ``User.taste``, of an alias of the class too; DeclarationError for another attribute."""
+    """The history behind ``User.taste``, pooled or embedded, of an alias too; DeclarationError for what has none."""
     configure_mappers()
     mapper: Mapper[Any] | None = getattr(getattr(attribute, "parent", None), "mapper", None)
     prop = None if mapper is None else mapper.column_attrs.get(attribute.key)
-    if mapper is None or prop is None or _INFO_KEY not in prop.columns[0].info:
-        raise DeclarationError(f"{attribute} is no history: declare it by history_column, such as User.taste")
-    [column] = prop.columns
-    assert isinstance(column, Column)
-    return History(mapper, column)
+    found = None if prop is None else _history_column(prop.columns[0])
+    if mapper is None or found is None:
+        raise DeclarationError(
+            f"{attribute} is no history: declare it by history_column, or as the embedding of a recent_column"
+        )
+    return History(mapper, found)
+
+
+def _history_column(column: Any) -> Column[Any] | None:
+    """The column itself, or the one with the last events that it is the embedding of."""
+    declaration = declaration_of(column)
+    columns = [column] if declaration is None else list(declaration.sources)
+    return next((each for each in columns if _INFO_KEY in each.info), None)
 
 
 def register_histories(bind: Engine | Connection, base: Any, *, rebuild: bool = True) -> list[str]:

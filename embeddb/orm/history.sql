@@ -145,8 +145,29 @@ BEGIN
     RETURN done;
 END $$;
 
+-- name: recent
+-- A user's last events as JSON, (item, seconds, weight) in order of time; NULL without events.
+CREATE OR REPLACE FUNCTION {compute}(who {user_type}) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT '[' || string_agg(e.event, ', ' ORDER BY e.place DESC) || ']'
+      FROM (SELECT jsonb_build_array(v.{item_ref}, {seconds}, {weight})::text AS event,
+                   row_number() OVER (ORDER BY v.{at} DESC, {event_order_back}) AS place
+              FROM {events} AS v
+             WHERE v.{user_ref} = who AND v.{item_ref} IS NOT NULL AND v.{at} IS NOT NULL
+             ORDER BY v.{at} DESC, {event_order_back} LIMIT {length}) AS e
+$$;
+
+-- name: extend
+-- Makes anew who got an event.
+CREATE OR REPLACE FUNCTION {add}() RETURNS trigger
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM {rebuild}(ARRAY(SELECT DISTINCT v.{user_ref} FROM new_rows AS v WHERE v.{user_ref} IS NOT NULL));
+    RETURN NULL;
+END $$;
+
 -- name: arm
--- The triggers.
+-- The triggers of the events.
 CREATE OR REPLACE TRIGGER {insert_trigger} AFTER INSERT ON {events} REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION {add}();
 CREATE OR REPLACE TRIGGER {update_trigger} AFTER UPDATE ON {events} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
@@ -155,13 +176,19 @@ CREATE OR REPLACE TRIGGER {delete_trigger} AFTER DELETE ON {events} REFERENCING 
     FOR EACH STATEMENT EXECUTE FUNCTION {renew}();
 CREATE OR REPLACE TRIGGER {truncate_trigger} AFTER TRUNCATE ON {events}
     FOR EACH STATEMENT EXECUTE FUNCTION {renew_all}();
+
+-- name: arm_items
+-- The trigger of the items.
 CREATE OR REPLACE TRIGGER {items_trigger} AFTER UPDATE ON {items} REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION {follow}();
 
 -- name: guard
 -- They run as their owner, so only the owner, and the triggers, may call them.
-REVOKE ALL ON FUNCTION {scale}({vector_type}, real), {compute}({user_type}), {rebuild}({user_type}[]),
-    {add}(), {renew}(), {renew_all}(), {follow}() FROM PUBLIC;
+REVOKE ALL ON FUNCTION {compute}({user_type}), {rebuild}({user_type}[]), {add}(), {renew}(), {renew_all}() FROM PUBLIC;
+
+-- name: guard_items
+-- Nor these.
+REVOKE ALL ON FUNCTION {scale}({vector_type}, real), {follow}() FROM PUBLIC;
 
 -- name: disarm
 -- The vectors stay as they are; the triggers go with their functions.

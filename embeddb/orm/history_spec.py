@@ -16,6 +16,10 @@ _BLOCKS: Final = blocks("embeddb.orm", "history.sql")
 _FUNCTIONS: Final = ("scale", "compute", "rebuild", "add", "renew", "renew_all", "follow")
 #: On the events' table, and the last on the items'.
 _TRIGGERS: Final = ("insert", "update", "delete", "truncate", "items")
+#: Blocks of a history that is pooled, and of one that is the last events as they are.
+_POOLED_FIRST: Final = ("scale", "compute", "add", "follow")
+_POOLED_LAST: Final = ("guard_items", "arm_items")
+_RECENT_FIRST: Final = ("recent", "extend")
 
 
 class Schemas(NamedTuple):
@@ -31,6 +35,7 @@ class Schemas(NamedTuple):
 class HistorySpec:
     """One history: which users' column pools which items' over which events. Names are those of the database.
 
+    Without ``pooled`` the column is text: the last ``length`` events as JSON, for an encoder of histories.
     ``user_type``, ``at_type``: SQL types; ``is_time``: whether ``at`` is a timestamp, or else a number of seconds.
     ``half_life``: in ``unit``; None where nothing fades.
     """
@@ -48,8 +53,9 @@ class HistorySpec:
     is_time: bool
     items: str
     item_key: str
-    pooled: str
-    dim: int
+    pooled: str | None = None
+    dim: int | None = None
+    length: int | None = None
     weight: str | None = None
     half_life: float | None = None
     unit: Literal["seconds", "events"] = "seconds"
@@ -86,7 +92,8 @@ class HistorySpec:
 
         ``schemas``: where things are; by default the tables where the spec says, or in public, as pgvector.
         """
-        names = ("scale", "compute", "rebuild", "add", "renew", "renew_all", "follow", "guard", "arm", "note")
+        first, last = (_POOLED_FIRST, _POOLED_LAST) if self.pooled is not None else (_RECENT_FIRST, ())
+        names = (*first, "rebuild", "renew", "renew_all", "guard", "arm", *last, "note")
         return [self._statement(name, schemas) for name in names]
 
     def unregister_statements(self, schemas: Schemas | None = None) -> list[str]:
@@ -102,7 +109,7 @@ class HistorySpec:
         at = schemas or Schemas("public", *(schema or "public" for schema, _ in self.tables))
         functions = {verb: sql.Identifier(CATALOG, self._derived(verb)) for verb in _FUNCTIONS}
         triggers = {f"{verb}_trigger": sql.Identifier(self._derived(verb)) for verb in _TRIGGERS}
-        single = ("user_key", "user_ref", "item_key", "item_ref", "pooled", "at")
+        single = ("user_key", "user_ref", "item_key", "item_ref", "at")
         keys = [sql.Identifier(key) for key in self.event_keys]
         qualified = [sql.SQL("v.{}").format(key) for key in keys]
         weight = sql.SQL("1") if self.weight is None else sql.SQL("v.{}").format(sql.Identifier(self.weight))
@@ -125,6 +132,9 @@ class HistorySpec:
             events=sql.Identifier(at.events, self.events),
             items=sql.Identifier(at.items, self.items),
             vector=sql.Identifier(self.column),
+            pooled=sql.Identifier(self.pooled or self.item_key),
+            length=sql.Literal(self.length),
+            seconds=sql.SQL("extract(epoch FROM v.{})" if self.is_time else "v.{}").format(sql.Identifier(self.at)),
             weight=weight,
             user_type=sql.SQL(self.user_type),
             at_type=sql.SQL(self.at_type),

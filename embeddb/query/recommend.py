@@ -52,9 +52,10 @@ def recommend(
 ) -> Select[Any]:
     """Select items, those nearest to a user's vector first: ``recommend(User.taste, user, items=Item.target)``.
 
-    ``taste``: a ``history_column``. ``user``: an instance, the key that events refer to, or ``bindparam("user")``.
-    ``items``: the items' column that users are compared with (``vector_column`` or ``embedding_column``), by its
-    metric. ``exclude_seen``: leave out items of the user's events, whether they have faded or not.
+    ``taste``: a ``history_column``, or the embedding of a ``recent_column``. ``user``: an instance, the key that
+    events refer to, or ``bindparam("user")``. ``items``: the items' column that users are compared with
+    (``vector_column`` or ``embedding_column``), by its metric. ``exclude_seen``: leave out items of the user's events,
+    whether they have faded or not.
 
     A **cold user** (no such user, no events, or none of an item with a vector) gets the items by ``popularity``, the
     greatest first: a column or an expression of items, by default how many events they are in. A **cold item**, one
@@ -66,10 +67,11 @@ def recommend(
     history = history_of(taste)
     found = resolve(items, "recommend")
     settings = found.settings
-    if settings.dim != history.settings.dim:
-        raise QueryError(f"recommend: {history.name} has {history.settings.dim} dimensions, {items} has {settings.dim}")
+    dim = getattr(taste.type, "dim", None)
+    if settings.dim != dim:
+        raise QueryError(f"recommend: {taste} has {dim} dimensions, and {items} has {settings.dim}")
     who = _user(history, user)
-    vector = _vector(history, who, found)
+    vector = _vector(history, taste, who, found)
     item = _item_key(history, found)
     order = _popularity(history, found, item) if popularity is None else popularity
     instead: ColumnElement[Any] = order.desc().nulls_last()
@@ -94,31 +96,31 @@ def recommend(
     return statement.order_by(measured, cold.desc().nulls_last(), *found.key)
 
 
-def because(taste: QueryableAttribute[Any], user: Any, item: Any) -> Select[Any]:
+def because(
+    taste: QueryableAttribute[Any], user: Any, item: Any, *, items: QueryableAttribute[Any] | None = None
+) -> Select[Any]:
     """Select (event, distance): the user's events by how near their item is to ``item``, the nearest first.
 
     "Because you bought …": ``because(User.taste, user, item).limit(3)``. ``item``: an instance, the key that events
-    refer to, or ``bindparam("item")``. Distances are between the vectors that the history pools, by the metric that
-    their column declares, or else cosine. There are no rows for an item without a vector, nor for a user without
-    events. Every event of the user is read, and no others: give the events an index on the user.
+    refer to, or ``bindparam("item")``. Distances are between the vectors that the history pools, or those of ``items``,
+    by the metric that their column declares, or else cosine. There are no rows for an item without a vector, nor for
+    a user without events. Every event of the user is read, and no others: give the events an index on the user.
     """
     history = history_of(taste)
-    users, events, items = history.mappers
+    column = history.pooled if items is None else items.property.columns[0]
+    if column is None or column.table is not history.items:
+        raise QueryError(f"because: say by which column of {history.items} its rows are alike, items=…")
+    users, events, kinds = history.mappers
     who = _bound(history.user_key, _key(user, users, history.user_key, "because"), "user")
-    asked = _bound(history.item_key, _key(item, items, history.item_key, "because"), "item")
+    asked = _bound(history.item_key, _key(item, kinds, history.item_key, "because"), "item")
     other = history.items.alias("recommended")
-    vector = (
-        select(other.c[history.pooled.key])
-        .where(other.c[history.item_key.key] == asked)
-        .correlate(None)
-        .scalar_subquery()
-    )
-    settings = settings_of(history.pooled.type)
+    vector = select(other.c[column.key]).where(other.c[history.item_key.key] == asked).correlate(None).scalar_subquery()
+    settings = settings_of(column.type)
     metric = METRICS["cosine"] if settings is None else settings.metric
-    far: ColumnElement[float] = history.pooled.op(metric.operator, return_type=_FLOAT)(vector)
+    far: ColumnElement[float] = column.op(metric.operator, return_type=_FLOAT)(vector)
     return (
         select(events.class_, far.label("distance"))
-        .join(items.class_, history.item_key == history.item_ref)
+        .join(kinds.class_, history.item_key == history.item_ref)
         .where(history.user_ref == who, far.is_not(None))
         .order_by(far, history.at.desc(), *history.events.primary_key)
     )
@@ -153,9 +155,11 @@ def _bound(column: Column[Any], value: Any, name: str) -> ColumnElement[Any]:
     return bindparam(name, value, type_=column.type, unique=True)
 
 
-def _vector(history: History, who: ColumnElement[Any], found: Embedding) -> ScalarSelect[Any]:
+def _vector(
+    history: History, taste: QueryableAttribute[Any], who: ColumnElement[Any], found: Embedding
+) -> ScalarSelect[Any]:
     """The user's vector, read once."""
-    stored: ColumnElement[Any] = history.column
+    stored: ColumnElement[Any] = history.users.c[taste.property.columns[0].key]
     if compares_halfvec(found.settings) != isinstance(stored.type, HALFVEC):
         stored = cast(stored, HALFVEC() if compares_halfvec(found.settings) else VECTOR())
     user = select(stored.label("vector")).where(history.user_key == who).cte("embeddb_user")

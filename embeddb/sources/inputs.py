@@ -18,6 +18,7 @@ from embeddb.errors import SourceError
 from embeddb.sources import audio, images
 from embeddb.sources.files import MAX_BYTES, MAX_PIXELS, MAX_SECONDS, Files, FileState, shorten
 from embeddb.sources.fragments import split
+from embeddb.sources.histories import read_history
 from embeddb.sources.roots import here
 from embeddb.sources.text import compose
 from embeddb.spec import EmbeddingSpec
@@ -28,12 +29,14 @@ V = TypeVar("V")
 
 #: What decoded images and sounds of one part may take in memory, together, in bytes.
 PART: Final = 256 * 2**20
+#: Modalities whose input is in the row itself.
+_WRITTEN: Final = ("text", "history")
 #: Files that are read at once: a remote one is mostly waited for, and decoders leave the interpreter free.
 AHEAD: Final = 4
 
 
 class Read(NamedTuple):
-    """An encoder's input (str, PIL image, Waveform), and which content it came from where that is a file."""
+    """An encoder's input (str, PIL image, Waveform, events), and which content it came from where that is a file."""
 
     value: Any
     state: FileState | None = None
@@ -49,7 +52,7 @@ class Reader:
     @property
     def ahead(self) -> int:
         """For ``in_parts``: texts are there already."""
-        return 0 if self.modality == "text" else AHEAD
+        return 0 if self.modality in _WRITTEN else AHEAD
 
     def read(self, located: str | bytes) -> Read:
         """The encoder's input. Raises SourceError, which names the file, where it cannot be had.
@@ -65,7 +68,7 @@ class Reader:
 
         def read(located: str | bytes) -> Read:
             nonlocal last
-            if isinstance(located, bytes) or self.modality == "text":
+            if isinstance(located, bytes) or self.modality in _WRITTEN:
                 return self._given(located)
             file, fragment = split(located)
             if fragment is None:
@@ -82,6 +85,8 @@ class Reader:
     def _given(self, located: str | bytes) -> Read:
         if self.modality == "text" and isinstance(located, str):
             return Read(located)
+        if self.modality == "history" and isinstance(located, str):
+            return Read(read_history(located))
         if self.modality not in ("image", "audio") or isinstance(located, str):
             raise SourceError(f"an encoder of {self.modality} does not take {type(located).__name__}")
         return Read(self._decode(located, "its bytes"))
@@ -214,7 +219,7 @@ def _reading(
 
 
 def _weight(value: Any) -> int:
-    if isinstance(value, str):
+    if isinstance(value, str | list):
         return 0
     if isinstance(value, Waveform):
         return int(value.samples.nbytes)

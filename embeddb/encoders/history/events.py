@@ -46,7 +46,7 @@ def histories(rows: Iterable[tuple[Any, ...]]) -> dict[Hashable, History]:
 
 def read_event(value: object, position: int = 0) -> Event:
     """An event from (item, time, weight), the last two of which may be absent, or from a bare item."""
-    item, *rest = value if isinstance(value, tuple) else (value,)
+    item, *rest = (value if isinstance(value, tuple) else (value,)) or (None,)
     # A bool is an int in Python, but no key of a table.
     if not isinstance(item, str | int) or isinstance(item, bool):
         raise SourceError(f"event {position}: an item is text or an integer, not {type(item).__name__}")

@@ -21,7 +21,7 @@ BEGIN
     END IF;
 END $$;
 
--- Users whose vector is not that of their events, within 1e-6 of its length; and histories that nothing keeps up. None,
+-- Users whose vector is not that of their events, within 1e-6 of its length (or whose last events are others); and histories that nothing keeps up. None,
 -- if all is well. SECURITY DEFINER: who asks learns keys, and nothing else of the tables.
 CREATE OR REPLACE FUNCTION embeddb.verify_histories(wanted text DEFAULT NULL)
 RETURNS TABLE (history text, key text, problem text)
@@ -41,9 +41,11 @@ BEGIN
         RETURN QUERY EXECUTE format(
             'SELECT %1$L::text, t.%2$I::text, %3$L::text'
             '  FROM %4$s AS t CROSS JOIN LATERAL (SELECT embeddb.%5$I(t.%2$I) AS anew) AS c'
-            ' WHERE (t.%6$I IS NULL) <> (c.anew IS NULL)'
-            '    OR t.%6$I OPERATOR(%7$I.<->) c.anew > 1e-6 * %7$I.vector_norm(c.anew)',
-            h.history, h.user_key, 'its vector is not that of its events', h.relation, h.compute, h.vector,
+            ' WHERE (t.%6$I IS NULL) <> (c.anew IS NULL) OR '
+            || CASE WHEN h.spec ->> 'pooled' IS NULL THEN 't.%6$I <> c.anew'
+                    ELSE 't.%6$I OPERATOR(%7$I.<->) c.anew > 1e-6 * %7$I.vector_norm(c.anew)' END,
+            h.history, h.user_key, CASE WHEN h.spec ->> 'pooled' IS NULL THEN 'it is not its last events' ELSE 'its vector is not that of its events' END,
+            h.relation, h.compute, h.vector,
             embeddb.pgvector_schema());
     END LOOP;
 END $$;
