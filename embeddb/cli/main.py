@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "reembed": "embeddb.cli.reembed",
     "diagnose": "embeddb.cli.diagnose",
     "map": "embeddb.cli.map",
+    "fit-pca": "embeddb.cli.fit_pca",
     "why": "embeddb.cli.why",
 }
 #: Modules with several, by their group's name.

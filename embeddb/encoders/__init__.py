@@ -8,6 +8,7 @@ from embeddb.encoders.hashing import Hashing
 from embeddb.encoders.module import Module
 from embeddb.encoders.openai import OpenAI
 from embeddb.encoders.protocol import Encoder, Modality, Vectors
+from embeddb.encoders.reduced import Reduced
 from embeddb.encoders.registry import from_config, resolve
 from embeddb.encoders.sentence_transformer import SentenceTransformer
 from embeddb.encoders.transformer import Transformer
@@ -22,6 +23,7 @@ __all__ = [
     "Module",
     "OpenAI",
     "Progress",
+    "Reduced",
     "SentenceTransformer",
     "Transformer",
     "Vectors",

@@ -33,6 +33,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "item2vec": "embeddb.encoders.history:ItemVectors",
     "module": "embeddb.encoders.module:configured",
     "openai": "embeddb.encoders.openai:OpenAI",
+    "reduced": "embeddb.encoders.reduced:Reduced",
     "sentence-transformer": "embeddb.encoders.sentence_transformer:SentenceTransformer",
     "transformer": "embeddb.encoders.transformer:Transformer",
     "vision": "embeddb.encoders.vision:Vision",

@@ -43,7 +43,8 @@ def reductions(
     near = neighbours(bits, candidates, "inner_product", queries=queries)
     found.append(Reduction("binary", dim, _recall(truth, near[:, :k])))
     found.append(Reduction("binary+rerank", dim, _recall(truth, _reranked(vectors, queries, near, k, metric))))
-    projected = principal(vectors)
+    # As ``embeddb fit-pca`` does it: about the mean for distances, about the origin for angles and products.
+    projected = principal(vectors - vectors.mean(axis=0) if metric in ("l2", "l1") else vectors)
     for size in dims or halves(dim):
         found += [
             Reduction("prefix", size, _recall(truth, neighbours(vectors[:, :size], k, metric, queries=queries))),
@@ -58,7 +59,7 @@ def halves(dim: int) -> tuple[int, ...]:
 
 
 def principal(vectors: Vectors) -> Vectors:
-    """The vectors in their principal components, most variance first; not centred, which would change cosines."""
+    """The vectors in their principal components, the largest first, about the origin."""
     wide = vectors.astype(np.float64)
     _, axes = np.linalg.eigh(wide.T @ wide)
     return np.asarray(wide @ axes[:, ::-1], np.float32)
