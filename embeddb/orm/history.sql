@@ -31,7 +31,7 @@ DECLARE
     state {vector_type};
     last_at {at_type};
 BEGIN
-    FOR e IN SELECT i.{pooled} AS item, v.{at} AS at, {weight} AS weight
+    FOR e IN SELECT i.{pooled}::{vector_type} AS item, v.{at} AS at, {weight} AS weight
                FROM {events} AS v JOIN {items} AS i ON i.{item_key} = v.{item_ref}
               WHERE v.{user_ref} = who AND i.{pooled} IS NOT NULL AND v.{at} IS NOT NULL
               ORDER BY v.{at}, {event_order}
@@ -71,7 +71,7 @@ BEGIN
         IF EXISTS (SELECT FROM new_rows AS v WHERE v.{user_ref} = u.who AND (v.{at}, {event_keys}) < ({previous})) THEN
             state := {compute}(u.who);
         ELSE
-            FOR e IN SELECT i.{pooled} AS item, v.{at} AS at, {weight} AS weight
+            FOR e IN SELECT i.{pooled}::{vector_type} AS item, v.{at} AS at, {weight} AS weight
                        FROM new_rows AS v JOIN {items} AS i ON i.{item_key} = v.{item_ref}
                       WHERE v.{user_ref} = u.who AND i.{pooled} IS NOT NULL AND v.{at} IS NOT NULL
                       ORDER BY v.{at}, {event_order}
