@@ -269,8 +269,8 @@ class _Fitting:
         self.surely: dict[int, float] = {}
         self.milliseconds: dict[int, float] = {}
         lists = search.method.lists if isinstance(search.method, IVFFlat) and search.setting == "probes" else None
-        # At an ef_search of no more than k a walk through the graph ends in the first hollow that it comes by. Rows made
-        # of rows, as the sample is, are found all the same, and others are not.
+        # At an ef_search of no more than k a walk through the graph ends in the first hollow that it comes by. Rows
+        # made of rows, as the sample is, are found all the same, and others are not.
         low, high = (2 * search.k, MAX_EF_SEARCH) if lists is None else (1, lists)
         steps = max(1, math.ceil(math.log(high / low) / math.log(STEP)))
         self.efforts = sorted({min(high, round(low * STEP**step)) for step in range(steps + 1)})
