@@ -98,12 +98,12 @@ def main() -> None:
         url = options.url or stack.enter_context(LocalPostgres()).url
         engine = create_engine(url, connect_args={"prepare_threshold": 0})
         stack.callback(engine.dispose)
-        vectors, clusters = _fill(engine, options.rows, options.queries)
+        vectors, clusters = fill(engine, options.rows, options.queries)
         filtered(engine, vectors, clusters, options.runs)
         asked(engine, options)
 
 
-def _fill(engine: Engine, rows: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def fill(engine: Engine, rows: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Load clustered unit vectors; return those that were kept back to search for, with their clusters."""
     random = np.random.default_rng(0)
     centres = random.normal(size=(CLUSTERS, DIM))
@@ -134,8 +134,8 @@ def _fill(engine: Engine, rows: int, queries: int) -> tuple[NDArray[np.float32],
     return vectors[rows:], clusters[rows:]
 
 
-def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.int64], runs: int) -> None:
-    """A table: each filter's recall and rows, and time against the better of the two single-minded ways."""
+def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.int64], runs: int) -> Table:
+    """The table, printed too: each filter's recall and rows, and time against the better of two single-minded ways."""
     table = Table("filter", "recall@10", "fewest rows", "exact ms", "iterative ms", "its recall", "nearest ms", "ratio")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for name, where in FILTERS.items():
@@ -179,6 +179,7 @@ def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.
     console = Console(width=140)
     console.print(machine(), "ratio: to the better of exact and iterative, the latter where its recall is above .985")
     console.print(table)
+    return table
 
 
 def asked(engine: Engine, options: argparse.Namespace) -> None:
