@@ -49,11 +49,14 @@ def _look(connection: Connection) -> Group:
 
     coverage = connection.execute(text("SELECT * FROM embeddb.coverage ORDER BY embedding")).mappings().all()
     workers = connection.execute(text("SELECT * FROM embeddb.workers ORDER BY id")).mappings().all()
+    histories = connection.execute(text("SELECT * FROM embeddb.histories ORDER BY history")).mappings().all()
     away = connection.scalars(text("SELECT name FROM embeddb.dropped_index ORDER BY name")).all()
-    notes = [
+    notes: list[Any] = [
         f"{escape(name)} is dropped while rows are embedded: embeddb backfill --rebuild-index builds it."
         for name in away
     ]
+    if histories:
+        notes += ["", _histories(histories)]
     return Group(_coverage(coverage), *notes, "", _workers(workers) if workers else "No worker is running.")
 
 
@@ -76,6 +79,18 @@ def _coverage(rows: Sequence[RowMapping]) -> Any:
         index = {None: "none", True: "valid", False: "[red]invalid[/red]"}[row["index_valid"]]
         names = map(escape, (row["embedding"], encoder, waits))
         table.add_row(*names, *counts, _age(row["oldest_pending"]), index)
+    return table
+
+
+def _histories(rows: Sequence[RowMapping]) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("history", "users", "with a vector", "triggers", box=None)
+    for row in rows:
+        about = "~" if row["estimated"] else ""
+        kept_up = "on" if row["kept_up"] else "[red]off[/red]"
+        table.add_row(escape(row["history"]), *(f"{about}{row[name]:,}" for name in ("rows", "embedded")), kept_up)
     return table
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import ProgrammingError
 from typer.testing import CliRunner, Result
 
 from embeddb.cli.main import build
@@ -38,6 +39,10 @@ def test_a_history_is_shown_with_its_counts(shop: Engine) -> None:
     with shop.begin() as connection:
         connection.execute(text("ALTER TABLE orders DISABLE TRIGGER history_customers_taste_insert"))
     assert shown(shop) == [("customers.taste", "orders", 6, 4, 8, False)]
+    url = shop.url.render_as_string(hide_password=False)
+    result = CliRunner().invoke(build(), ["status", "-u", url], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert ["customers.taste", "6", "4", "off"] in [line.split() for line in result.output.splitlines()]
 
 
 def test_verify_finds_what_changed_behind_the_triggers(shop: Engine) -> None:
@@ -92,3 +97,20 @@ def test_a_script_registers_what_a_model_declares(shop: Engine) -> None:
             connection.exec_driver_sql(statement)
         assert connection.scalar(text("SELECT count(*) FROM embeddb.history")) == 0
     assert replace(spec, users_schema="shop").name == "shop.customers.taste"
+
+
+def test_a_worker_may_verify_and_a_reader_may_look(shop: Engine) -> None:
+    with shop.begin() as connection:
+        for role, kind in (("hand", "worker"), ("eye", "reader")):
+            connection.execute(text(f"CREATE ROLE {role}"))
+            connection.execute(text(f"SELECT embeddb.grant_{kind}('{role}')"))
+        connection.execute(text("UPDATE customers SET taste = NULL WHERE id = 1"))
+        connection.execute(text("SET LOCAL ROLE hand"))
+        assert connection.execute(text("SELECT key FROM embeddb.verify_histories()")).scalars().all() == ["1"]
+        connection.execute(text("SET LOCAL ROLE eye"))
+        assert connection.scalar(text("SELECT embedded FROM embeddb.histories")) == 3
+        with pytest.raises(ProgrammingError, match="permission denied"), connection.begin_nested():
+            connection.execute(text("SELECT embeddb.verify_histories()"))
+        connection.execute(text("RESET ROLE"))
+        connection.execute(text("DROP OWNED BY hand, eye"))
+        connection.execute(text("DROP ROLE hand, eye"))
