@@ -51,8 +51,8 @@ def index_bytes(rows: float, dim: int, storage: Storage, index: VectorIndex) -> 
     """An index over so many rows, freshly built.
 
     HNSW: an element and the tuple of its links lie on one page where they fit; a level l holds 1 in m^l of the
-    elements, so that they have 2 + 1 / (m - 1) times m links on average. IVFFlat: tuples fill pages, the last page of
-    each list by half, and each list has a centre.
+    elements, so that they have 2 + 1 / (m - 1) times m links on average. IVFFlat: tuples fill pages, the last one of
+    each list by half, and each list has a page at least, and a centre.
     """
     size = vector_bytes(index.prefix or dim, held(index, storage))
     if isinstance(index, HNSW):
@@ -64,7 +64,7 @@ def index_bytes(rows: float, dim: int, storage: Storage, index: VectorIndex) -> 
         return rows * PAGE * (1 + 1 / (_INDEX_ROOM // (links + _POINTER)))
     per_page = _INDEX_ROOM // (_aligned(_INDEX_TUPLE + size) + _POINTER)
     centres = index.lists * PAGE / max(1, _INDEX_ROOM // (_aligned(16 + size) + _POINTER))
-    return rows * PAGE / per_page + index.lists * PAGE / 2 + centres
+    return index.lists * PAGE * max(1, rows / index.lists / per_page + 0.5) + centres
 
 
 def _aligned(size: int) -> int:
