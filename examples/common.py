@@ -1,0 +1,68 @@
+"""What the examples share: a database that is gone afterwards, and figures beside their controls."""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+
+import embeddb
+
+
+class Figure(NamedTuple):
+    """How good it is, from 0 to 1, beside the same of something simpler, measured on the same rows."""
+
+    what: str
+    value: float
+    control: float
+    against: str
+
+
+@contextmanager
+def database(base: type[DeclarativeBase], url: str | None) -> Iterator[sessionmaker[Session]]:
+    """Sessions over a new database with the tables of ``base``, dropped at the end.
+
+    ``url``: of a Postgres with pgvector where a database may be created; None starts one in a temporary folder.
+    """
+    with nullcontext() if url else embeddb.LocalPostgres() as local:
+        given = make_url(url or local.url)  # type: ignore[union-attr]  # one of the two is there
+        name = f"embeddb_example_{uuid.uuid4().hex[:8]}"
+        server = create_engine(given, isolation_level="AUTOCOMMIT")
+        with server.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine = create_engine(given.set(database=name))
+        try:
+            with engine.begin() as connection:
+                connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+            base.metadata.create_all(engine)
+            sessions = sessionmaker(engine)
+            embeddb.install(sessions)
+            yield sessions
+        finally:
+            engine.dispose()
+            with server.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+            server.dispose()
+
+
+def engine_of(sessions: sessionmaker[Session]) -> Engine:
+    """The engine that the sessions use."""
+    with sessions() as session:
+        engine = session.get_bind()
+    assert isinstance(engine, Engine)
+    return engine
+
+
+def run(main: Callable[[str | None], Sequence[Figure]]) -> None:
+    """Call ``main`` with the URL of the command line, and print its figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", help="a Postgres with pgvector; by default one is started in a temporary folder")
+    figures = main(parser.parse_args().url)
+    print()
+    for figure in figures:
+        print(f"{figure.what}: {figure.value:.2f} ({figure.against}: {figure.control:.2f})")
