@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "reembed": "embeddb.cli.reembed",
     "diagnose": "embeddb.cli.diagnose",
     "map": "embeddb.cli.map",
+    "advise": "embeddb.cli.advise",
     "fit-pca": "embeddb.cli.fit_pca",
     "why": "embeddb.cli.why",
 }

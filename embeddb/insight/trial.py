@@ -1,0 +1,131 @@
+"""Candidates built for real, on a sample in a temporary table, and measured there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
+
+from embeddb.encoders import Hashing
+from embeddb.insight.candidates import Candidate
+from embeddb.insight.recall import Fit, measure
+from embeddb.insight.report import figure
+from embeddb.insight.sample import Sample
+from embeddb.naming import index_name
+from embeddb.orm.bulk import bulk_load
+from embeddb.orm.embedding_type import embedding_type
+from embeddb.orm.index_expression import declared_index
+from embeddb.orm.settings import Settings
+
+_TABLE: Final = "embeddb_trial"
+_SIZE: Final = text("SELECT pg_relation_size(CAST(:index AS regclass))")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A candidate as it was built on ``rows`` rows: ``seconds`` of building, ``size`` in bytes, and its ``fit``."""
+
+    candidate: Candidate
+    rows: int
+    seconds: float
+    size: int
+    fit: Fit
+
+    @property
+    def recall(self) -> float:
+        """Of the least effort that reached the target, or of the most there is."""
+        return self.fit.recall
+
+    @property
+    def milliseconds(self) -> float:
+        """A query's median at that effort, with the round trip."""
+        return self.fit.milliseconds[self.fit.effort]
+
+    def recall_at(self, effort: int) -> float:
+        """As measured at that effort, or the next one above."""
+        return self.fit.measured[
+            min((tried for tried in self.fit.measured if tried >= effort), default=self.fit.effort)
+        ]
+
+
+def try_out(
+    connection: Connection,
+    sample: Sample,
+    candidates: Sequence[Candidate],
+    *,
+    target: float,
+    k: int = 10,
+    queries: int = 100,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Trial]:
+    """Build each candidate over the sample in a temporary table, measure it, and drop it.
+
+    ``connection``: in no transaction; needs the right to make temporary tables (TEMPORARY, which PUBLIC has by
+    default), and touches no other. Building and searching run as they will: with the server's settings.
+    """
+    trials = []
+    for done, candidate in enumerate(candidates, 1):
+        with _table(connection, sample, candidate) as (column, settings):
+            name = index_name(_TABLE, column.name, candidate.index.method)
+            began = time.perf_counter()
+            with connection.begin():
+                declared_index(name, column, settings).create(connection)
+            seconds = time.perf_counter() - began
+            with connection.begin():
+                size = int(connection.scalar(_SIZE, {"index": name}) or 0)
+                connection.execute(text(f"ANALYZE {_TABLE}"))
+            fit = measure(connection, column, target=target, k=k, queries=queries)
+        trials.append(Trial(candidate, len(sample.vectors), seconds, size, fit))
+        if progress is not None:
+            progress(done, len(candidates))
+    return trials
+
+
+@contextmanager
+def _table(connection: Connection, sample: Sample, candidate: Candidate) -> Iterator[tuple[Column[Any], Settings]]:
+    subject = sample.subject
+    settings = Settings(
+        sources=("id",),
+        encoder=Hashing(dim=subject.dim),  # queries are vectors here: it is never asked
+        metric_name=subject.metric,
+        storage=candidate.storage,
+        index=candidate.index,
+        mode="inline",
+        template=None,
+        on_error="raise",
+        on_update="keep",
+        given_dim=subject.dim,
+        deferred=True,
+    )
+    column: Column[Any] = Column("embedding", embedding_type(settings))
+    table = Table(_TABLE, MetaData(), Column("id", Integer, primary_key=True), column, prefixes=["TEMPORARY"])
+    with connection.begin():
+        table.create(connection)
+        bulk_load(connection, table, {"id": range(len(sample.vectors)), "embedding": sample.vectors})
+    try:
+        yield column, settings
+    finally:
+        with connection.begin():
+            table.drop(connection)
+
+
+def plot(trials: Sequence[Trial], path: Path, title: str) -> None:
+    """Recall against a query's time, by effort, and against the index's size: a PNG."""
+    picture = figure(2, 1, "a plot")
+    by_time, by_size = picture.subplots(1, 2)
+    for trial in trials:
+        efforts = sorted(trial.fit.measured)
+        times = [trial.fit.milliseconds[effort] for effort in efforts]
+        recalls = [trial.fit.measured[effort] for effort in efforts]
+        [line] = by_time.plot(times, recalls, marker=".", label=trial.candidate.declaration)
+        by_size.plot([trial.size / 1e6], [trial.recall], marker="o", linestyle="", color=line.get_color())
+    by_time.set(xlabel="a query's median, ms", ylabel="recall", title="by effort")
+    by_size.set(xlabel="index, MB", ylabel="recall", title="at the target")
+    by_time.legend(fontsize="small", loc="lower right")
+    picture.suptitle(title)
+    picture.savefig(path, format="png", dpi=110)
