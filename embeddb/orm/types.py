@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+import pgvector.sqlalchemy  # noqa: F401  (see ischema_names below)
 from sqlalchemy import BindParameter, ClauseElement, ColumnElement, Dialect, func
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.exc import DontWrapMixin
@@ -166,6 +167,6 @@ class _SearchHalfvec(_Search, HALFVEC):
     cache_ok = True
 
 
-# What reflection makes of these names, in SQLAlchemy's table for that. pgvector.sqlalchemy, where it is imported
-# later, takes the names over.
+# What reflection makes of these names, in SQLAlchemy's table for that. pgvector.sqlalchemy writes there when it is
+# imported: it is, above, so that a later import of it does not take the names over in the middle of a process.
 ischema_names.update(vector=VECTOR, halfvec=HALFVEC)

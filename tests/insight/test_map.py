@@ -114,6 +114,6 @@ def test_command(url: str, tmp_path: Path) -> None:
     ]
     result = CliRunner().invoke(build(), arguments, env={"COLUMNS": "200"})
     assert result.exit_code == 0, (result.output, result.exception)
-    assert "200 of 1,200 rows" in result.output
+    assert "200 of 1,200 rows" in " ".join(result.output.split())
     assert len(json.loads(Page((tmp_path / "a.map.html").read_text()).scripts[0])["texts"]) == 200
     assert (tmp_path / "a.map.png").stat().st_size > 5000

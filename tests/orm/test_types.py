@@ -459,10 +459,14 @@ def test_deferred(session: Session) -> None:
 # --- the types themselves -------------------------------------------------------------------------------------
 
 
-def test_reflection(engine: Engine) -> None:
-    """In a process of its own: pgvector.sqlalchemy claims the same name, and the last one imported has it."""
+@pytest.mark.parametrize(
+    "imports", [("pgvector.sqlalchemy", "embeddb.orm.types"), ("embeddb.orm.types", "pgvector.sqlalchemy")]
+)
+def test_reflection(engine: Engine, imports: tuple[str, str]) -> None:
+    """In a process of its own: pgvector.sqlalchemy claims the same names, and both may be imported in either order."""
     script = f"""
-        import pgvector.sqlalchemy
+        import {imports[0]}
+        import {imports[1]}
         import embeddb.orm.types
         from sqlalchemy import MetaData, Table, create_engine
         engine = create_engine({engine.url.render_as_string(hide_password=False)!r})
