@@ -6,19 +6,17 @@ is no encoder, and nothing is embedded on insert. Everything that searches by a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Table, event
-from sqlalchemy.orm import MappedColumn, mapped_column
+from sqlalchemy import Column, ColumnElement, Index
+from sqlalchemy.orm import MappedColumn
 
-from embeddb.errors import DeclarationError, EncoderError, MetricMismatch
+from embeddb.errors import DeclarationError, MetricMismatch
 from embeddb.metrics import BitMetricName, Metric, check_metric
 from embeddb.naming import index_name
 from embeddb.orm.bit_types import BIT, BitComparator
+from embeddb.orm.elsewhere import NoEncoder, searched_column
 from embeddb.orm.embedding_type import distance
-from embeddb.orm.extension import check_extension
 from embeddb.orm.settings import Settings
 from embeddb.spec import HNSW, MAX_INDEXED, VectorIndex
 
@@ -53,27 +51,17 @@ class SearchedBits(BIT):
         return f"BIT({self.length})"
 
 
-@dataclass(frozen=True)
-class NoEncoder:
-    """In an encoder's place: bits come from elsewhere."""
+class _NoEncoder(NoEncoder):
+    """Bits are bits: columns of as many can be compared."""
 
-    dim: int
-    modality: Any = None
-    fingerprint: str = "bits"
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, "give the bits")
 
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """Nothing to make it from."""
-        return {}
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _NoEncoder) and other.dim == self.dim
 
-    def encode_documents(self, inputs: Sequence[Any]) -> NoReturn:
-        """Raises EncoderError."""
-        raise EncoderError("a column of bits has no encoder: give the bits")
-
-    encode_queries = encode_documents
-
-
-_KEY: Final = "embeddb_bits"
+    def __hash__(self) -> int:
+        return hash(self.dim)
 
 
 def bit_column(
@@ -100,7 +88,7 @@ def bit_column(
     check_metric(metric, "bit", None if index is None else index.method)
     settings = Settings(
         sources=(),
-        encoder=NoEncoder(length),
+        encoder=_NoEncoder(length),
         metric_name=metric,  # type: ignore[arg-type]  # that of a vector, elsewhere
         storage="bit",  # type: ignore[arg-type]
         index=index,
@@ -111,24 +99,16 @@ def bit_column(
         given_dim=length,
         deferred=False,
     )
-    column.setdefault("nullable", True)
-    mapped = mapped_column(SearchedBits(settings), **column)
-    mapped.column.info[_KEY] = settings
-    # Copies of the column (mixins, to_metadata) must join their tables in the same way: propagate.
-    event.listen(mapped.column, "after_parent_attach", _join_table, propagate=True)
-    return mapped
+    return searched_column(SearchedBits(settings), settings, _add_index, column)
 
 
-def _join_table(column: Column[Any], table: Table) -> None:
-    settings: Settings = column.info[_KEY]
-    if not event.contains(table, "before_create", check_extension):
-        event.listen(table, "before_create", check_extension)
-    if settings.index is not None:
-        Index(
-            index_name(table.name, column.name, settings.index.method),
-            column,
-            postgresql_using=settings.index.method,
-            postgresql_with=settings.index.options,
-            postgresql_ops={column.key: settings.metric.opclass["bit"]},
-            _column_flag=True,
-        )
+def _add_index(column: Column[Any], settings: Settings) -> None:
+    assert settings.index is not None
+    Index(
+        index_name(column.table.name, column.name, settings.index.method),
+        column,
+        postgresql_using=settings.index.method,
+        postgresql_with=settings.index.options,
+        postgresql_ops={column.key: settings.metric.opclass["bit"]},
+        _column_flag=True,
+    )

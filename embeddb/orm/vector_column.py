@@ -6,42 +6,19 @@ nothing is embedded on insert. Everything that searches by a declared metric wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any
 
-from sqlalchemy import Column, Table, event
-from sqlalchemy.orm import MappedColumn, mapped_column
+from sqlalchemy import Column
+from sqlalchemy.orm import MappedColumn
 
-from embeddb.encoders import Encoder
-from embeddb.errors import DeclarationError, EncoderError
+from embeddb.errors import DeclarationError
 from embeddb.metrics import MetricName, Storage
 from embeddb.naming import index_name
+from embeddb.orm.elsewhere import NoEncoder, searched_column
 from embeddb.orm.embedding_type import embedding_type
-from embeddb.orm.extension import check_extension
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
 from embeddb.spec import HNSW, VectorIndex, check_choices, check_indexable
-
-
-# Compared by identity: two columns of as many dimensions are not one space.
-class Elsewhere:
-    """In an encoder's place: the vectors come from elsewhere, so texts cannot be searched for."""
-
-    modality: Any = None
-    fingerprint: str = "elsewhere"
-    config: Mapping[str, Any] = {}
-
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-
-    def encode_documents(self, inputs: Sequence[Any]) -> NoReturn:
-        """Raises EncoderError."""
-        raise EncoderError("a column of vectors made elsewhere has no encoder: search by a vector or by a row")
-
-    encode_queries = encode_documents
-
-
-_KEY: Final = "embeddb_vectors"
 
 
 def vector_column(
@@ -62,12 +39,10 @@ def vector_column(
     check_choices(metric, storage, index, "queued", "raise", "keep")
     if index is not None:
         check_indexable(index, storage, dim, "vector_column")
-    encoder: Encoder = Elsewhere(dim)
-    column.setdefault("nullable", True)
     column.setdefault("deferred", True)
     settings = Settings(
         sources=(),
-        encoder=encoder,
+        encoder=NoEncoder(dim, "search by a vector or by a row"),
         metric_name=metric,
         storage=storage,
         index=index,
@@ -78,16 +53,10 @@ def vector_column(
         given_dim=dim,
         deferred=column["deferred"],
     )
-    mapped = mapped_column(embedding_type(settings), **column)
-    mapped.column.info[_KEY] = settings
-    # Copies of the column (mixins, to_metadata) must join their tables in the same way: propagate.
-    event.listen(mapped.column, "after_parent_attach", _join_table, propagate=True)
-    return mapped
+    return searched_column(embedding_type(settings), settings, _add_index, column)
 
 
-def _join_table(column: Column[Any], table: Table) -> None:
-    settings: Settings = column.info[_KEY]
-    if not event.contains(table, "before_create", check_extension):
-        event.listen(table, "before_create", check_extension)
-    if settings.index is not None:
-        declared_index(index_name(table.name, column.name, settings.index.method), column, settings, _column_flag=True)
+def _add_index(column: Column[Any], settings: Settings) -> None:
+    assert settings.index is not None
+    name = index_name(column.table.name, column.name, settings.index.method)
+    declared_index(name, column, settings, _column_flag=True)

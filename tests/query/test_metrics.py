@@ -95,6 +95,12 @@ DISTANCES: dict[str, Any] = {
 }
 
 
+def test_columns_of_as_many_bits_are_one_space(session: Session) -> None:
+    rows = session.execute(knn_join(Picture.lists, aliased(Picture).phash, k=1).where(Picture.id < 5)).all()
+    differing = [np.delete(DISTANCES["phash"](at), at).min() for at in range(5)]
+    assert [(mine.id, distance) for mine, _theirs, distance in rows] == list(enumerate(differing))
+
+
 @pytest.mark.parametrize("name", DISTANCES)
 def test_searches(session: Session, name: str) -> None:
     column = getattr(Picture, name)
