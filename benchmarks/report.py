@@ -6,10 +6,8 @@ Parts: kinds (recall against queries a second, build time and size of every kind
 300,000, or to a million with --million), filters (those of benchmarks.filters), rivals (pgvector.sqlalchemy,
 langchain-postgres, LlamaIndex, LanceDB and Chroma, as far as they can be imported). --quick: 10,000 rows, in a minute.
 
-The vectors are generated: 200 clusters whose centres and spread follow a spectrum that falls as j^-½, turned at random.
-With 9,370 rows an HNSW index over them has about the recall at each ef_search that it has over all-MiniLM-L6-v2's
-vectors of the sentences of Cranfield; isotropic clusters would be far easier. --real FILE.npy: such vectors of your own
-for the rivals. Recall is against exact search by numpy, of 200 vectors that are not among the rows.
+Vectors are those of benchmarks.generated; --real FILE.npy: unit vectors of your own, for the rivals as well. Recall is
+against exact search by numpy, of 200 vectors that are not among the rows.
 """
 
 from __future__ import annotations
@@ -18,9 +16,8 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,15 +27,16 @@ from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks import filters
+from benchmarks.generated import DIM, Array, Data, K, generate
 from benchmarks.harness import machine, take_turns
-from benchmarks.rivals import RIVALS, TITLE, Array, K, Rival
+from benchmarks.rivals import RIVALS, TITLE, Rival
 from embeddb import HNSW, IVFFlat, LocalPostgres, bulk_load, embedding_column, nearest
 from embeddb.encoders import Hashing
 from embeddb.insight.recall import keep, measure
 from embeddb.spec import VectorIndex
 
-DIM, CLUSTERS, QUERIES, TARGET = 384, 200, 200, 0.95
-EFFORTS = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 1000)
+TARGET = 0.95
+EFFORTS = Rival.efforts
 PREFIX = "HNSW(prefix=128), reranked"
 KINDS: dict[str, Callable[[int], VectorIndex]] = {
     "HNSW": lambda rows: HNSW(),
@@ -47,42 +45,6 @@ KINDS: dict[str, Callable[[int], VectorIndex]] = {
     "HNSW(cast=binary), reranked": lambda rows: HNSW(cast="binary"),
     PREFIX: lambda rows: HNSW(prefix=128),
 }
-
-
-@dataclass(frozen=True)
-class Data:
-    """Rows, queries, and the rows that are truly nearest to each. ``plain``: the rows before they were turned."""
-
-    stored: Array
-    queries: Array
-    truth: list[set[int]]
-    plain: tuple[Array, Array]
-
-    @classmethod
-    def of(cls, vectors: Array, plain: Array | None = None) -> Data:
-        """The last ones are the queries."""
-        plain = vectors if plain is None else plain
-        stored, queries = vectors[:-QUERIES], vectors[-QUERIES:]
-        best = [np.argpartition(-(stored @ query), K)[:K].tolist() for query in queries]
-        return cls(stored, queries, [set(ids) for ids in best], (plain[:-QUERIES], plain[-QUERIES:]))
-
-    def recall(self, search: Callable[[Array], Iterable[int]]) -> float:
-        """recall@10 of a way to search."""
-        hits = (len(set(search(query)) & truth) for query, truth in zip(self.queries, self.truth, strict=True))
-        return sum(hits) / (K * len(self.queries))
-
-
-def generate(rows: int, seed: int = 0) -> Data:
-    """Unit vectors, as described above."""
-    random = np.random.default_rng(seed)
-    spectrum = np.arange(1, DIM + 1, dtype=np.float32) ** np.float32(-0.5)
-    centres = random.normal(size=(CLUSTERS, DIM)).astype(np.float32)
-    plain = random.standard_normal(size=(rows + QUERIES, DIM), dtype=np.float32)
-    plain += centres[random.integers(CLUSTERS, size=len(plain))]
-    plain *= spectrum
-    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
-    turn = np.linalg.qr(random.normal(size=(DIM, DIM)))[0].astype(np.float32)
-    return Data.of(plain @ turn, plain)
 
 
 def model(index: VectorIndex | None) -> Any:
@@ -118,7 +80,10 @@ def build(engine: Engine, row: Any) -> tuple[float, int]:
     (index,) = row.__table__.indexes
     with engine.begin() as connection:
         index.drop(connection, checkfirst=True)
-        connection.execute(text("SET LOCAL maintenance_work_mem = '2GB'"))
+        rows = connection.scalar(text("SELECT reltuples FROM pg_class WHERE oid = 'bench_report'::regclass"))
+        # A graph that does not fit is built many times slower; a parallel build reserves all of it in /dev/shm.
+        memory = max(64, int(3 * DIM * float(rows or 0) / 2**19))
+        connection.execute(text("SELECT set_config('maintenance_work_mem', :memory, true)"), {"memory": f"{memory}MB"})
         begin = time.perf_counter()
         index.create(connection)
         seconds = time.perf_counter() - begin
@@ -281,7 +246,7 @@ def rivals(url: str, data: Data, out: Path, runs: int, what: str) -> list[str]:
                 skipped.append(f"{kind.name} is left out: {error}.")
                 continue
             stack.callback(rival.close)
-            for effort in EFFORTS:
+            for effort in rival.efforts:
                 rival.tune(effort)
                 recall = data.recall(rival.search)
                 if recall >= TARGET:

@@ -11,13 +11,12 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pgvector.sqlalchemy import VECTOR as STOCK
 from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-Array = NDArray[np.float32]
-K = 10
+from benchmarks.generated import Array, K
+
 TITLE = "title of row {}"
 
 
@@ -25,6 +24,8 @@ class Rival:
     """What is asked of each."""
 
     name: ClassVar[str]
+    #: How far to look, of which the first is taken that reaches the recall.
+    efforts: ClassVar[tuple[int, ...]] = (10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 1000)
 
     def __init__(self, url: str, folder: str) -> None:
         """``url``: of a database; ``folder``: for those that live in files."""
@@ -119,12 +120,12 @@ class LlamaIndex(Rival):
         with create_engine(self.url).begin() as connection:
             connection.execute(text("DROP TABLE IF EXISTS data_bench_llama"))
         self.store = stores.PGVectorStore.from_params(
-            connection_string=self.url,
+            connection_string=make_url(self.url).set(drivername="postgresql+psycopg2"),  # it sends SET with a parameter
             async_connection_string=make_url(self.url).set(drivername="postgresql+psycopg_async"),
             table_name="bench_llama",
             embed_dim=vectors.shape[1],
             use_jsonb=True,
-            hnsw_kwargs={"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_dist_method": "vector_cosine_ops"},
+            hnsw_kwargs={"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 40},
         )
         for first in range(0, len(vectors), 5000):
             nodes = [
@@ -161,7 +162,8 @@ class LanceDB(Rival):
         self.effort = max(effort, 2 * K)  # as many as are refined
 
     def search(self, query: Array) -> Sequence[int]:
-        asked = self.table.search(query).nprobes(1).ef(self.effort).refine_factor(2).limit(K).select(["id", "title"])
+        asked = self.table.search(query).nprobes(1).ef(self.effort).refine_factor(2).limit(K)
+        asked = asked.select(["id", "title", "_distance"])
         return [row["id"] for row in asked.to_list()]
 
 
@@ -169,21 +171,23 @@ class Chroma(Rival):
     """Chroma in this process and in memory."""
 
     name = "Chroma"
+    efforts = (10, 20, 40, 80, 160, 320)
 
     def load(self, vectors: Array) -> None:
+        self.vectors = vectors
         chromadb = import_module("chromadb")
         self.client = chromadb.EphemeralClient(chromadb.Settings(anonymized_telemetry=False))
-        settings: Any = {"hnsw": {"space": "cosine", "max_neighbors": 16, "ef_construction": 64, "ef_search": K}}
-        self.collection = self.client.create_collection("bench", configuration=settings, embedding_function=None)
-        for first in range(0, len(vectors), 5000):
-            numbers = range(first, min(first + 5000, len(vectors)))
-            titles = [TITLE.format(number) for number in numbers]
-            part: Any = vectors[first : first + 5000]
-            self.collection.add(ids=[str(number) for number in numbers], embeddings=part, documents=titles)
 
     def tune(self, effort: int) -> None:
-        settings: Any = {"hnsw": {"ef_search": effort}}
-        self.collection.modify(configuration=settings)
+        # It takes a change of ef_search, and goes on as before: so all anew.
+        self.close()
+        settings: Any = {"hnsw": {"space": "cosine", "max_neighbors": 16, "ef_construction": 64, "ef_search": effort}}
+        self.collection = self.client.create_collection("bench", configuration=settings, embedding_function=None)
+        for first in range(0, len(self.vectors), 5000):
+            numbers = range(first, min(first + 5000, len(self.vectors)))
+            titles = [TITLE.format(number) for number in numbers]
+            part: Any = self.vectors[first : first + 5000]
+            self.collection.add(ids=[str(number) for number in numbers], embeddings=part, documents=titles)
 
     def search(self, query: Array) -> Sequence[int]:
         asked: Any = [query]
@@ -191,7 +195,8 @@ class Chroma(Rival):
         return [int(key) for key in found["ids"][0]]
 
     def close(self) -> None:
-        self.client.delete_collection("bench")
+        for collection in self.client.list_collections():
+            self.client.delete_collection(collection.name)
 
 
 RIVALS: tuple[type[Rival], ...] = (PgvectorSQLAlchemy, LangChain, LlamaIndex, LanceDB, Chroma)
