@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,6 +13,9 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 import embeddb
+
+# All networks here are tiny: several threads would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Figure(NamedTuple):

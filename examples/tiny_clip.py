@@ -19,10 +19,10 @@ UNSEEN = tuple(THINGS[place] for place in np.random.default_rng(3).permutation(l
 
 
 @cache
-def trained(steps: int = 120) -> str:
+def trained(steps: int = 400) -> str:
     """The folder of the model, which is trained at the first call."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-clip-"))
-    words = ["<pad>", "<s>", "</s>", "<unk>", "a", *COLOURS, *SHAPES]
+    words = ["<pad>", "<s>", "</s>", "<unk>", "a", "an", *COLOURS, *SHAPES]
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -49,11 +49,12 @@ def trained(steps: int = 120) -> str:
             if parameter.dim() > 1 and "layers" in name:
                 torch.nn.init.xavier_uniform_(parameter)
     _teach(model, tokenizer, images, [thing for thing in THINGS if thing not in UNSEEN], steps)
+    transformers.utils.logging.disable_progress_bar()  # it takes no second
     model.save_pretrained(folder)
     return str(folder)
 
 
-def _teach(model: Any, tokenizer: Any, images: Any, things: list[Thing], steps: int, drawn: int = 16) -> None:
+def _teach(model: Any, tokenizer: Any, images: Any, things: list[Thing], steps: int, drawn: int = 64) -> None:
     rng = np.random.default_rng(0)
     pixels = torch.stack(
         [images([draw(thing, rng) for _ in range(drawn)], return_tensors="pt")["pixel_values"] for thing in things]
