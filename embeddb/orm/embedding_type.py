@@ -44,10 +44,15 @@ class EmbeddingComparator(VectorComparator):
         return score
 
 
+class _Operator(custom_op[Any]):
+    """One of those below, told apart by identity: SQLAlchemy compares an operator with many in each expression."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
 _DISTANCE: Final = Float()
-_OPERATORS: Final[dict[str, custom_op[Any]]] = {
-    metric.operator: custom_op(metric.operator) for metric in METRICS.values()
-}
+_OPERATORS: Final = {metric.operator: _Operator(metric.operator) for metric in METRICS.values()}
 
 
 def distance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from sqlalchemy import BindParameter, ColumnElement, Select
+from sqlalchemy import ColumnElement, Integer, Select, literal_column
 
 from embeddb.orm.effort import level_of
 from embeddb.orm.embedding_type import distance as measure
@@ -69,8 +69,8 @@ class Search(Select[Any]):
     def limit(self, limit: Any) -> Self:
         """The statement with that LIMIT."""
         statement = super().limit(limit)
-        clause = statement._limit_clause
         alone = len(statement._where_criteria) == 1 and statement._offset_clause is None
-        if alone and isinstance(limit, int) and isinstance(clause, BindParameter):
-            statement._limit_clause = clause.render_literal_execute()
+        if alone and isinstance(limit, int):
+            # Not a parameter that is rendered late, for that takes time in every execution.
+            statement._limit_clause = literal_column(str(int(limit)), Integer)
         return statement
