@@ -1,10 +1,11 @@
 """Filtered searches: recall, rows and time against reading the matches and against an iterative scan; recall asked for.
 
-    python -m benchmarks.filters [--rows 100000] [--queries 50] [--runs 3] [--url URL] [--plot PREFIX]
+    python -m benchmarks.filters [--rows 100000] [--runs 3] [--url URL] [--plot PREFIX]
 
 Filters leave 100% to 0.1% of the rows, by a column that has nothing to do with the vectors, or by the cluster of the
-query or of others. "exact" is nearest(exact=True); "iterative" is the distance by hand with sorting switched off, so
-that the index is scanned on until LIMIT is filled. Both run as prepared statements over one connection, in turns.
+query or of others. "exact" is nearest(exact=True); "iterative" is nearest told that there is no filter, with sorting
+switched off, so that the index is scanned on until LIMIT is filled. The index is asked for a recall of .99; all run as
+prepared statements over one connection, in turns.
 
 Then recall@10 of nearest(recall=r), fitted by embeddb recall on the rows and measured by queries that are not among
 them, and searches a second by it and by pgvector.sqlalchemy. Without --url an embedded server is started.
@@ -21,21 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pgvector.sqlalchemy import VECTOR as STOCK
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, Select, create_engine, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
+from benchmarks.generated import CLUSTERS, DIM, Data, K, generate
 from benchmarks.harness import Figure, machine, plot, report, take_turns
 from embeddb import LocalPostgres, Vector, bulk_load, embedding_column, nearest
 from embeddb.encoders import Hashing
 from embeddb.insight.recall import keep, measure
 
-K = 10
-CLUSTERS = 200
-DIM = 384
+RECALL = 0.99
 
 
 class Base(DeclarativeBase):
@@ -89,7 +88,6 @@ FILTERS: dict[str, Callable[[Select[Any], int, int], Select[Any]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--url", help="a database of your own; the table bench_filters is dropped in it")
     parser.add_argument("--plot", help="save the rates as PLOT.png")
@@ -98,19 +96,16 @@ def main() -> None:
         url = options.url or stack.enter_context(LocalPostgres()).url
         engine = create_engine(url, connect_args={"prepare_threshold": 0})
         stack.callback(engine.dispose)
-        vectors, clusters = fill(engine, options.rows, options.queries)
-        filtered(engine, vectors, clusters, options.runs)
-        asked(engine, options)
+        data = generate(options.rows)
+        fill(engine, data)
+        filtered(engine, data, options.runs)
+        asked(engine, data, options)
 
 
-def fill(engine: Engine, rows: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Load clustered unit vectors; return those that were kept back to search for, with their clusters."""
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(CLUSTERS, DIM))
-    clusters = random.integers(CLUSTERS, size=rows + queries)
-    vectors = centres[clusters] + 0.7 * random.normal(size=(rows + queries, DIM))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    shuffled = random.permutation(rows)
+def fill(engine: Engine, data: Data) -> None:
+    """Load the rows, with columns to filter by."""
+    rows = len(data.stored)
+    shuffled = np.random.default_rng(0).permutation(rows)
     with engine.begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
         connection.execute(text("SET LOCAL maintenance_work_mem = '1GB'"))
@@ -124,25 +119,30 @@ def fill(engine: Engine, rows: int, queries: int) -> tuple[NDArray[np.float32], 
             "tenth": shuffled % 10,
             "hundredth": shuffled // 10 % 100,
             "thousandth": shuffled // 10 % 1000,
-            "cluster": clusters[:rows],
-            "embedding": vectors[:rows],
+            "cluster": data.clusters[0],
+            "embedding": data.stored,
         }
         bulk_load(connection, Row, columns)
         index.create(connection)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE bench_filters"))
-    return vectors[rows:], clusters[rows:]
 
 
-def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.int64], runs: int) -> Table:
+def filtered(engine: Engine, data: Data, runs: int) -> Table:
     """The table, printed too: each filter's recall and rows, and time against the better of two single-minded ways."""
+
+    queries = data.queries[:50]
+
+    def asking(query: Any, filtered: bool | None = None) -> Select[Any]:
+        return nearest(Row.embedding, query, recall=RECALL, filtered=filtered).with_only_columns(Row.id)
+
     table = Table("filter", "recall@10", "fewest rows", "exact ms", "iterative ms", "its recall", "nearest ms", "ratio")
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for name, where in FILTERS.items():
             ways: dict[str, Callable[[Any], Select[Any]]] = {
                 "exact": lambda query: nearest(Row.embedding, query, exact=True).with_only_columns(Row.id),
-                "iterative": lambda query: select(Row.id).order_by(Row.embedding.cosine_distance(query)),
-                "nearest": lambda query: nearest(Row.embedding, query, recall=0.98).with_only_columns(Row.id),
+                "iterative": lambda query: asking(query, filtered=False),
+                "nearest": asking,
             }
             found: dict[str, list[set[int]]] = {}
             milliseconds: dict[str, list[float]] = {way: [] for way in ways}
@@ -151,7 +151,7 @@ def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.
                     for setting in ("enable_sort", "enable_bitmapscan", "enable_seqscan"):
                         connection.exec_driver_sql(f"SET {setting} = {'off' if way == 'iterative' else 'on'}")
                     answers, times = [], []
-                    for number, (query, cluster) in enumerate(zip(queries, clusters, strict=True)):
+                    for number, (query, cluster) in enumerate(zip(queries, data.clusters[1], strict=False)):
                         statement = where(build(query), number, int(cluster)).limit(K)
                         begin = time.perf_counter()
                         answers.append(set(connection.scalars(statement)))
@@ -182,13 +182,8 @@ def filtered(engine: Engine, queries: NDArray[np.float32], clusters: NDArray[np.
     return table
 
 
-def asked(engine: Engine, options: argparse.Namespace) -> None:
+def asked(engine: Engine, data: Data, options: argparse.Namespace) -> None:
     """Recall that is asked for and given; searches a second at .95 against pgvector.sqlalchemy."""
-    random = np.random.default_rng(0)
-    centres = random.normal(size=(CLUSTERS, DIM))
-    fresh = np.random.default_rng(99)
-    queries = centres[fresh.integers(CLUSTERS, size=200)] + 0.7 * fresh.normal(size=(200, DIM))
-    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
     with engine.connect() as connection:
         fit = measure(connection, Row.embedding)
         with connection.begin():
@@ -199,7 +194,7 @@ def asked(engine: Engine, options: argparse.Namespace) -> None:
         def searched(level: float) -> list[set[int]]:
             return [
                 {row.id for row in ours.scalars(nearest(Row.embedding, query, recall=level).limit(K))}
-                for query in queries
+                for query in data.queries
             ]
 
         def statement(query: Any) -> Select[Any]:
@@ -211,15 +206,11 @@ def asked(engine: Engine, options: argparse.Namespace) -> None:
                     row.id
                     for row in stock.scalars(select(Stock).order_by(Stock.embedding.cosine_distance(query)).limit(K))
                 }
-                for query in queries
+                for query in data.queries
             ]
 
-        exact = [
-            set(ours.scalars(nearest(Row.embedding, q, exact=True).with_only_columns(Row.id).limit(K))) for q in queries
-        ]
-
         def recall(found: list[set[int]]) -> float:
-            return float(np.mean([len(a & b) / K for a, b in zip(found, exact, strict=True)]))
+            return float(np.mean([len(a & b) / K for a, b in zip(found, data.truth, strict=True)]))
 
         for level in (0.9, 0.95, 0.99):
             table.add_row(f"{level:g}", str(fit.efforts[level]), f"{recall(searched(level)):.4f}")
@@ -233,9 +224,9 @@ def asked(engine: Engine, options: argparse.Namespace) -> None:
         times = take_turns(ways, options.runs + 2)
     title = f"Entities by recall@10 of .95 or more, {options.rows:,} rows × {DIM}, one connection"
     figures = [Figure("nearest / pgvector.sqlalchemy", "nearest(recall=.95)", "pgvector.sqlalchemy", 2.5)]
-    report(title, times, figures, len(queries), "searches")
+    report(title, times, figures, len(data.queries), "searches")
     if options.plot:
-        plot(Path(f"{options.plot}.png"), title, times, len(queries), "searches")
+        plot(Path(f"{options.plot}.png"), title, times, len(data.queries), "searches")
 
 
 if __name__ == "__main__":

@@ -15,25 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Numbers = NDArray[np.int64]
 DIM, CLUSTERS, QUERIES, K = 384, 200, 200, 10
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows, queries, and the rows that are truly nearest to each. ``plain``: the rows before they were turned."""
+    """Rows, queries, and the rows that are truly nearest to each.
+
+    ``plain``: the rows and queries before they were turned; ``clusters``: the numbers of their clusters.
+    """
 
     stored: Array
     queries: Array
     truth: list[set[int]]
     plain: tuple[Array, Array]
+    clusters: tuple[Numbers, Numbers]
 
     @classmethod
-    def of(cls, vectors: Array, plain: Array | None = None) -> Data:
+    def of(cls, vectors: Array, plain: Array | None = None, clusters: Numbers | None = None) -> Data:
         """The last ones are the queries."""
         plain = vectors if plain is None else plain
+        clusters = np.zeros(len(vectors), dtype=np.int64) if clusters is None else clusters
         stored, queries = vectors[:-QUERIES], vectors[-QUERIES:]
-        best = [np.argpartition(-(stored @ query), K)[:K].tolist() for query in queries]
-        return cls(stored, queries, [set(ids) for ids in best], (plain[:-QUERIES], plain[-QUERIES:]))
+        best = [set(np.argpartition(-(stored @ query), K)[:K].tolist()) for query in queries]
+        halves = (plain[:-QUERIES], plain[-QUERIES:]), (clusters[:-QUERIES], clusters[-QUERIES:])
+        return cls(stored, queries, best, *halves)
 
     def recall(self, search: Callable[[Array], Iterable[int]]) -> float:
         """recall@10 of a way to search."""
@@ -47,8 +54,9 @@ def generate(rows: int, seed: int = 0) -> Data:
     spectrum = np.arange(1, DIM + 1, dtype=np.float32) ** np.float32(-0.5)
     centres = random.normal(size=(CLUSTERS, DIM)).astype(np.float32)
     plain = random.standard_normal(size=(rows + QUERIES, DIM), dtype=np.float32)
-    plain += centres[random.integers(CLUSTERS, size=len(plain))]
+    clusters = random.integers(CLUSTERS, size=len(plain))
+    plain += centres[clusters]
     plain *= spectrum
     plain /= np.linalg.norm(plain, axis=1, keepdims=True)
     turn = np.linalg.qr(random.normal(size=(DIM, DIM)))[0].astype(np.float32)
-    return Data.of(plain @ turn, plain)
+    return Data.of(plain @ turn, plain, clusters)

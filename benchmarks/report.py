@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def kinds(engine: Engine, data: Data, out: Path) -> list[str]:
     first = 0
     for name, make in KINDS.items():
         index = make(len(data.stored))
-        used = Data(*data.plain, data.truth, data.plain) if name == PREFIX else data
+        used = replace(data, stored=data.plain[0], queries=data.plain[1]) if name == PREFIX else data
         if first == 0 or name == PREFIX:
             fill(engine, used.stored)
         row = model(index)
@@ -184,15 +185,19 @@ def growth(engine: Engine, sizes: Sequence[int], out: Path) -> list[str]:
     return [*lines, "", "![latency by rows](growth.png)"]
 
 
-def filtered(engine: Engine, rows: int, runs: int) -> list[str]:
-    """The table of benchmarks.filters, over its own rows."""
-    vectors, clusters = filters.fill(engine, rows, 50)
+def filtered(engine: Engine, data: Data, runs: int) -> list[str]:
+    """The table of benchmarks.filters."""
+    filters.fill(engine, data)
     with engine.connect() as connection:
         fit = measure(connection, filters.Row.embedding, queries=50)
         with connection.begin():
             keep(connection, fit)
-    table = filters.filtered(engine, vectors, clusters, runs)
-    lines = [f"## Filters, {rows:,} rows × {DIM}", "", "| " + " | ".join(str(c.header) for c in table.columns) + " |"]
+    table = filters.filtered(engine, data, runs)
+    lines = [
+        f"## Filters, {len(data.stored):,} rows × {DIM}",
+        "",
+        "| " + " | ".join(str(c.header) for c in table.columns) + " |",
+    ]
     lines.append("|---" * len(table.columns) + "|")
     found = zip(*(column.cells for column in table.columns), strict=True)
     lines += ["| " + " | ".join(map(str, cells)) + " |" for cells in found]
@@ -320,7 +325,7 @@ def main() -> None:
         work: dict[str, Callable[[], list[str]]] = {
             "kinds": lambda: kinds(engine, data, options.out),
             "growth": lambda: growth(engine, sizes, options.out),
-            "filters": lambda: filtered(engine, options.rows, min(options.runs, 3)),
+            "filters": lambda: filtered(engine, data, min(options.runs, 3)),
             "rivals": lambda: rivals(url, data, options.out, options.runs, "generated rows"),
         }
         lines = ["# Searching", "", f"{machine()}, {datetime.now(UTC):%Y-%m-%d}. Medians; one connection."]

@@ -106,7 +106,7 @@ class Candidates(Narrowing):
         ("measured", InternalTraversal.dp_clauseelement),
         ("column", InternalTraversal.dp_clauseelement),
         ("identity", InternalTraversal.dp_clauseelement_tuple),
-        ("filtered", InternalTraversal.dp_boolean),
+        ("said", InternalTraversal.dp_string),
         ("instead", InternalTraversal.dp_clauseelement),
     ]
 
@@ -122,6 +122,8 @@ class Candidates(Narrowing):
         self.column = column
         self.identity = identity
         self.filtered = filtered
+        #: The same for the cache key, which would leave False out like None.
+        self.said = None if filtered is None else str(filtered)
         self.instead = instead
 
     def self_group(self, against: Any = None) -> Candidates:
@@ -150,7 +152,7 @@ class Candidates(Narrowing):
         if self.filtered is not None:
             return self.filtered
         froms = froms_of(statement, compiler)
-        return len(statement._where_criteria) > 1 or len(froms) != 1 or not _is_plain(froms[0])
+        return len(statement._where_criteria) > 1 or len(froms) != 1 or not is_table(froms[0])
 
 
 def froms_of(statement: Select[Any], compiler: SQLCompiler) -> list[Any]:
@@ -189,7 +191,7 @@ def _is(statement: Select[Any], measured: Measured) -> bool:
     return isinstance(first, Measured) and first.compare(measured)
 
 
-def _is_plain(source: Any) -> bool:
+def is_table(source: Any) -> bool:
     """Whether a FROM is a table or an alias of one, so all its rows."""
     while hasattr(source, "element"):
         source = source.element

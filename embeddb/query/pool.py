@@ -20,7 +20,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from embeddb.orm.effort import level_of
 from embeddb.orm.embedding_type import distance
-from embeddb.query.candidates import Candidates, Measured, _is_plain, froms_of
+from embeddb.query.candidates import Candidates, Measured, froms_of, is_table
 from embeddb.query.embedding import Embedding, in_full
 
 
@@ -102,7 +102,7 @@ def _without_pool(source: Any) -> Any:
 
 def _is_whole(froms: Sequence[Any]) -> bool:
     """Whether there is nothing but one table."""
-    return not froms or (len(froms) == 1 and _is_plain(froms[0]))
+    return not froms or (len(froms) == 1 and is_table(froms[0]))
 
 
 class _Candidates(Candidates):

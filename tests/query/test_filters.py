@@ -223,6 +223,15 @@ def test_what_other_clauses_see_is_not_cut_off(session: Session) -> None:
     assert [row.id for row in session.scalars(joined)] == np.repeat(nearest_ids(query, 3, among), 3).tolist()
 
 
+def test_what_is_said_of_filters_makes_another_statement(engine: Engine) -> None:
+    with Session(engine) as session:
+        sent: list[str] = []
+        event.listen(session.connection(), "before_cursor_execute", lambda *args: sent.append(args[2]))
+        for said in (None, False, True):  # the second must not find the first among compiled statements
+            session.execute(nearest(Row.embedding, QUERIES[0], filtered=said).where(Row.tenth < 5).limit(5)).all()
+        assert ["embeddb_scan" in sql for sql in sent] == [True, False, True]
+
+
 def test_row_level_security_and_partitions(engine: Engine) -> None:
     with engine.connect() as connection:
         for command in (
