@@ -37,6 +37,7 @@ GROUPS: Final[dict[str, str]] = {
     "sql": "embeddb.cli.sql",
     "failures": "embeddb.cli.failures",
     "train": "embeddb.cli.train",
+    "index": "embeddb.cli.index",
 }
 
 

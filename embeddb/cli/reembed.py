@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embeddb.cli.index import build_bar
 from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
 from embeddb.cli.target import import_path
 
@@ -88,7 +89,8 @@ def _go_on(change: Reembedding, queue_only: bool, swap: bool, max_pending: int) 
     elif change.progress().pending > max_pending:
         err.print("Workers fill it. Go on with --resume when they are done.")
         return
-    index = change.build_index()
+    with build_bar() as observer:
+        index = change.build_index(observer=observer)
     if index is not None:
         err.print(f"The index {index} is built.")
     if swap:

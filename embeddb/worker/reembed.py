@@ -5,23 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from psycopg import errors
-from sqlalchemy import Column, Connection, Engine, MetaData, Table, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateIndex
 
 from embeddb.catalog.errors import catalog_errors
 from embeddb.catalog.install import require
-from embeddb.encoders import Encoder, from_config
+from embeddb.encoders import Encoder
 from embeddb.errors import CatalogError
 from embeddb.naming import index_name
-from embeddb.orm.embedding_type import embedding_type
-from embeddb.orm.index_expression import declared_index
-from embeddb.orm.settings import Settings
 from embeddb.queue.backfill import Backfill
 from embeddb.spec import EmbeddingSpec
+from embeddb.worker.index_builds import Observer, index_of, run_build
 from embeddb.worker.options import Options
 from embeddb.worker.totals import Totals
 from embeddb.worker.worker import Worker
@@ -102,8 +100,11 @@ class Reembedding:
         worker = Worker(self.engine, names=[shadow], options=options, observer=observe)
         return worker.run(once=True)
 
-    def build_index(self) -> str | None:
-        """Build the new column's index concurrently, as the serving one is declared; its name, None for none."""
+    def build_index(self, *, observer: Observer | None = None) -> str | None:
+        """Build the new column's index concurrently, as the serving one is declared; its name, None for none.
+
+        ``observer``: is told how far it is.
+        """
         shadow = self._shadow()
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for name, valid in connection.execute(_INDEX, {"name": shadow}).all():
@@ -114,13 +115,10 @@ class Reembedding:
             spec = _spec(connection, shadow)
             if spec.index is None:
                 return None
-            settings = Settings.of(spec, from_config(spec.encoder))
-            column: Column[Any] = Column(spec.column, embedding_type(settings))
-            Table(spec.table, MetaData(), column, schema=spec.schema)
             name = index_name(spec.table, self.spec.column, spec.index.method)
             name = str(connection.scalar(_ASIDE, {"name": name}))
-            index = declared_index(name, column, settings, postgresql_concurrently=True)
-            connection.execute(CreateIndex(index))
+            create = CreateIndex(index_of(spec, name)).compile(dialect=connection.dialect)
+            run_build(connection, str(create), observer)
             return name
 
     def swap(self, *, max_pending: int = 0, patience: float = 30.0) -> str:
