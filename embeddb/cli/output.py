@@ -57,10 +57,11 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on the error stream; yields ``update(done, total)``."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task(title, total=None)
+        # What ends before anything is counted, as an error does, leaves no bar behind.
+        task = progress.add_task(title, total=None, visible=False)
 
         def update(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total, visible=True)
 
         yield update
 

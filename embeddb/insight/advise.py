@@ -2,77 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from embeddb.errors import QueryError
-from embeddb.insight.candidates import Candidate, candidates, grown, lists_for
-from embeddb.insight.reductions import Reduction, reductions
-from embeddb.insight.sample import Sample, Subject, draw, subject_of
-from embeddb.insight.trial import Trial, try_out
-from embeddb.orm.effort import LEVELS, UNFITTED
+from embeddb.insight.building import memory_for
+from embeddb.insight.calibration import Calibration, calibrate
+from embeddb.insight.candidates import Candidate, candidates
+from embeddb.insight.choice import Prediction, Weighing, choose
+from embeddb.insight.reasons import reasons
+from embeddb.insight.sample import Sample, Subject, draw, scan_seconds, subject_of
+from embeddb.insight.server import Server, server_of
+from embeddb.orm.effort import LEVELS, level_of
 from embeddb.query.embedding import AnyEmbedding
-from embeddb.spec import HNSW, IVFFlat
 
-#: An exact scan of so many rows takes some milliseconds.
-EXACT: Final = 15_000
-#: Rows that the calibration builds its two indexes of.
-CALIBRATION: Final = 2000
-#: The share of the memory for caching that one index may take.
-SHARE: Final = 0.25
-#: Above this share of its rows written since the statistics began, a table is a busy one.
-BUSY: Final = 0.1
-
-_SERVER: Final = text(
-    "SELECT pg_size_bytes(current_setting('effective_cache_size')) AS cache, "
-    "pg_size_bytes(current_setting('maintenance_work_mem')) AS building, "
-    "(SELECT n_tup_upd + n_tup_del FROM pg_stat_all_tables WHERE relid = CAST(:table AS regclass)) AS writes"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What is expected of a candidate over all rows: bytes, seconds of building, recall at the usual effort.
-
-    ``trial``: what it was on the sample, where it was tried.
-    """
-
-    candidate: Candidate
-    column: float
-    index: float
-    seconds: float
-    recall: float
-    trial: Trial | None = None
+#: The level of recall whose effort is the most that fitting is expected to find.
+_MOST: Final = LEVELS[-1]
+#: Rows below which a sample tells nothing of neighbours.
+LEAST: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """``chosen``: the candidate to declare, None for no index. ``reasons``: why, in words, and what to mind."""
+    """``chosen``: the candidate to declare, None for no index. ``reasons``: why, in words, and what to mind.
+
+    ``exact``: milliseconds that a search without an index would take. ``building``: the
+    maintenance_work_mem to build with, None where the server's will do.
+    """
 
     subject: Subject
+    server: Server
+    calibration: Calibration
     rows: int
     target: float
     predictions: tuple[Prediction, ...]
+    exact: float
     chosen: Candidate | None
+    building: str | None
     reasons: tuple[str, ...]
 
     @property
     def declaration(self) -> str:
         """What ``embedding_column`` should be given."""
-        return "index=None" if self.chosen is None else self.chosen.declaration
+        if self.chosen is not None:
+            return self.chosen.declaration
+        return "index=None" if self.subject.storage == "vector" else 'storage="halfvec", index=None'
 
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What it gives: bytes to cache, bytes to build with, and the share of the rows that were written over."""
-
-    cache: int
-    building: int
-    written: float
+    @property
+    def changes(self) -> bool:
+        """Whether that is other than what is declared."""
+        declared = self.subject.index and Candidate(self.subject.storage, self.subject.index)
+        return self.chosen != declared
 
 
 def advise(
@@ -81,183 +65,99 @@ def advise(
     *,
     recall: float = 0.95,
     rows: int | None = None,
+    memory: str | None = None,
     sample: int = 5000,
     queries: int = 100,
     trials: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Advice:
-    """Weigh what pgvector can build for an embedding, and propose the one to declare for that ``recall``.
+    """Weigh what pgvector can build for an embedding, and propose what to declare for that ``recall``.
 
-    ``rows``: to plan for, by default those that are there. ``trials``: build every candidate over the sample, in a
-    temporary table, instead of two for calibration. ``connection``: in no transaction; the sample is read from the
-    table, nothing of it is written.
+    ``rows``: to plan for, by default those that are there. ``memory``: what the server may cache, ``"16GB"``, by
+    default its effective_cache_size. ``trials``: build every candidate over the sample, in a temporary table, instead
+    of three for calibration. ``connection``: in no transaction; the sample is read from the table, and nothing is
+    written to it. A role that cannot make temporary tables, or a standby, gets figures by a scan's time and by the
+    intrinsic dimension.
 
-    Predicted are the size by the layout of pages (``sizes``), the seconds by ``Candidate.work`` in units of the
-    calibration, and the recall@10 at the effort that is used unfitted: what the calibration's graph found, with misses
-    growing as the logarithm of the rows, times what is left of the sample's neighbours in the storage. Estimates of a
-    sample: after building, ``embeddb recall`` measures.
+    Predicted are the size by the layout of pages (``sizes``), the seconds by ``Candidate.work``, and the recall@10 at
+    the effort of searches that ask for this recall, as the sample's curve has it at a smaller effort (``curve``).
+    Estimates: after building, ``embeddb recall`` measures, and fits the effort.
+
+    Raises QueryError for what is no column of vectors, no recall, no memory, and for ``trials`` without vectors or
+    without the right to make temporary tables.
     """
     if not 0 < recall <= LEVELS[-1]:
         raise QueryError(f"a recall is above 0 and at most {LEVELS[-1]}, not {recall!r}")
     try:
         subject = subject_of(connection, embedding)
-        drawn = draw(connection, subject, sample, seed=seed)
-        planned = rows or drawn.rows
-        server = _server(connection, subject, drawn.rows)
+        drawn = draw(connection, subject, sample, seed=seed, least=0)
+        scan = scan_seconds(connection, subject, drawn.vectors[0]) if len(drawn.vectors) else None
+        server = server_of(connection, subject, memory)
+        planned = rows or drawn.rows or server.rows
     finally:
         connection.rollback()
-    if len(drawn.vectors) < 50:
-        raise QueryError(f"{subject.name} has {len(drawn.vectors)} rows with a vector, too few to tell anything by")
+    if trials:
+        _check_trials(subject, drawn, server)
     found = candidates(subject, planned)
-    on = drawn if trials else _head(drawn, CALIBRATION)
-    meant = found if trials else _calibration(found)
-    built = [one.scaled(len(on.vectors) / planned) for one in meant]
-    measured = try_out(connection, on, built, target=recall, queries=queries, progress=progress)
-    tried = dict(zip(meant, measured, strict=True))
-    asked = np.random.default_rng(seed).permutation(len(drawn.vectors))[:queries]
-    kept = _kept(reductions(drawn.vectors, asked, 10, subject.metric, (max(1, subject.dim // 2),)), subject)
-    predictions = tuple(_predict(one, subject, planned, tried, kept, 10 * queries, trials) for one in found)
-    chosen = choose(predictions, planned, recall, server)
-    reasons = tuple(_reasons(subject, predictions, chosen, planned, recall, server))
-    return Advice(subject, planned, recall, predictions, chosen.candidate if chosen else None, reasons)
-
-
-def _server(connection: Connection, subject: Subject, rows: int) -> Server:
-    quoted = connection.dialect.identifier_preparer.format_table(subject.table)
-    found = connection.execute(_SERVER, {"table": quoted}).one()
-    return Server(found.cache, found.building, (found.writes or 0) / max(rows, 1))
-
-
-def _head(sample: Sample, rows: int) -> Sample:
-    return Sample(sample.subject, sample.rows, sample.vectors[:rows], sample.values[:rows])
-
-
-def _calibration(found: Sequence[Candidate]) -> Sequence[Candidate]:
-    """The plainest index of each method, of those that can be built."""
-    plain = [one for one in found if one.index == HNSW() or isinstance(one.index, IVFFlat)]
-    return plain or found[:1]
-
-
-def _kept(found: Sequence[Reduction], subject: Subject) -> Mapping[str, float]:
-    """Recall of what an index holds, at its best: by Candidate's storage, cast and prefix."""
-    recall = {item.kind: item.recall for item in found}
-    return {
-        "vector": 1.0,
-        "halfvec": recall["halfvec"] if subject.storage == "vector" else 1.0,
-        "binary": recall["binary+rerank"],
-        "prefix": recall["prefix"],
-    }
-
-
-def _predict(
-    candidate: Candidate,
-    subject: Subject,
-    rows: int,
-    tried: Mapping[Candidate, Trial],
-    kept: Mapping[str, float],
-    asked: int,
-    trials: bool,
-) -> Prediction:
-    trial = tried.get(candidate) if trials else None
-    basis = tried.get(candidate) or next(
-        (one for one in tried.values() if one.candidate.index.method == candidate.index.method),
-        next(iter(tried.values())),
+    calibration = calibrate(
+        connection,
+        subject,
+        drawn if len(drawn.vectors) >= LEAST else None,
+        found,
+        server,
+        scan,
+        target=recall,
+        queries=queries,
+        trials=trials,
+        seed=seed,
+        progress=progress,
     )
-    held = candidate.index.cast or ("prefix" if candidate.index.prefix else candidate.storage)
-    usual, each, per_root, _ = UNFITTED[None]
-    effort = max(usual, 10 * each) if isinstance(candidate.index, HNSW) else round(per_root * lists_for(rows) ** 0.5)
-    if trial is not None:
-        reached = grown(trial.recall, trial.rows, rows, asked)
-    else:
-        reached = grown(basis.recall_at(effort), basis.rows, rows, asked) * kept[held]
-    pace = basis.seconds / basis.candidate.work(basis.rows, subject.dim)
+    predictions = tuple(_predict(one, calibration, planned, server, recall) for one in found)
+    exact = 1000 * calibration.scan * planned
+    weighing = Weighing(subject, server, planned, recall, exact, predictions)
+    chosen = choose(weighing)
+    return Advice(
+        subject,
+        server,
+        calibration,
+        planned,
+        recall,
+        predictions,
+        exact,
+        None if chosen is None else chosen.candidate,
+        _building(chosen, server),
+        tuple(reasons(weighing, chosen, calibration, drawn.rows)),
+    )
+
+
+def _check_trials(subject: Subject, drawn: Sample, server: Server) -> None:
+    if len(drawn.vectors) < LEAST:
+        raise QueryError(f"{subject.name} has {len(drawn.vectors)} rows with a vector, too few to try anything on")
+    if not server.temporary:
+        raise QueryError(
+            "candidates are tried in a temporary table, which this role or server does not allow: "
+            "GRANT TEMPORARY ON DATABASE, go to the primary, or do without trials"
+        )
+
+
+def _predict(candidate: Candidate, by: Calibration, rows: int, server: Server, recall: float) -> Prediction:
+    dim = by.subject.dim
+    building = memory_for(candidate, rows, dim, server)
     return Prediction(
-        candidate,
-        candidate.column(rows, subject.dim),
-        candidate.size(rows, subject.dim),
-        pace * candidate.work(rows, subject.dim),
-        reached,
-        trial,
+        candidate=candidate,
+        column=candidate.column(rows, dim),
+        index=candidate.size(rows, dim),
+        graph=candidate.graph(rows, dim),
+        seconds=by.seconds(candidate, rows, server, building),
+        recall=by.recall(candidate, rows, level_of(recall)),
+        most=by.recall(candidate, rows, _MOST),
+        building=building,
+        trial=by.trials.get(candidate) if by.how == "tried" else None,
     )
 
 
-def choose(predictions: Sequence[Prediction], rows: int, recall: float, server: Server) -> Prediction | None:
-    """The smallest that reaches the recall: of all, where the plain index would crowd the cache, else of plain ones.
-
-    Plain are those that hold the vectors, whole or in half precision: they need no second ranking. IVFFlat only where
-    rows are not written over, for its lists do not follow them. None, no index, for few rows.
-    """
-    if rows < EXACT:
+def _building(chosen: Prediction | None, server: Server) -> str | None:
+    if chosen is None or chosen.building <= server.building:
         return None
-    usable = [
-        one for one in predictions if isinstance(one.candidate.index, HNSW) or server.written < BUSY
-    ] or predictions
-    good = [one for one in usable if one.recall >= recall]
-    if not good:
-        return max(usable, key=lambda one: one.recall)
-    graphs = [one for one in good if isinstance(one.candidate.index, HNSW)] or good
-    plain = [one for one in graphs if not one.candidate.reranks]
-    fitting = [one for one in plain if one.index <= SHARE * server.cache]
-    return min(fitting or good, key=lambda one: (one.index + one.column, one.seconds))
-
-
-def _reasons(
-    subject: Subject,
-    predictions: Sequence[Prediction],
-    chosen: Prediction | None,
-    rows: int,
-    recall: float,
-    server: Server,
-) -> list[str]:
-    if chosen is None:
-        return [
-            f"{rows:,} rows are read in some milliseconds: an exact scan finds all, and nothing is to be maintained."
-        ]
-    said = []
-    if chosen.recall < recall:
-        said.append(
-            f"No candidate is expected to reach {recall:g} at the usual effort; this one comes nearest. A search can "
-            "ask for more effort: nearest(…, recall=…), after embeddb recall."
-        )
-    said.append(
-        f"{chosen.candidate.declaration}: {chosen.index / 1e6:,.0f} MB of index, built in about "
-        f"{_time(chosen.seconds)}, expected recall {chosen.recall:.3f}."
-    )
-    if chosen.candidate.storage != subject.storage:
-        said.append(
-            "A halfvec column rounds what is stored, for good, to three digits. To keep the vectors as they are, "
-            'declare HNSW(cast="halfvec") instead: the index is the same, the column stays.'
-        )
-    largest = max(predictions, key=lambda one: one.index)
-    if chosen.index < 0.7 * largest.index:
-        said.append(
-            f"The largest candidate would take {largest.index / 1e6:,.0f} MB ({largest.candidate.declaration})."
-        )
-    if chosen.index > SHARE * server.cache:
-        parts = int(np.ceil(chosen.index / (SHARE * server.cache)))
-        said.append(
-            f"The index is more than a quarter of effective_cache_size ({server.cache / 1e6:,.0f} MB): give the server "
-            f"more memory, or partition the table into {parts} or more parts by a column that searches filter on."
-        )
-    if isinstance(chosen.candidate.index, HNSW) and chosen.index > server.building:
-        said.append(
-            f"Build it with maintenance_work_mem of {1.1 * chosen.index / 1e6:,.0f} MB or more: a graph that does not "
-            "fit is built at about half the speed."
-        )
-    if server.written >= BUSY:
-        said.append(
-            f"{server.written:.0%} of the rows were changed or deleted since the statistics began: IVFFlat is left "
-            "out, for its lists stay as they were, and HNSW wants a REINDEX CONCURRENTLY now and then."
-        )
-    return said
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    return f"{math.ceil(chosen.building / 2**20)}MB"

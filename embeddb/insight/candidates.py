@@ -9,14 +9,15 @@ from typing import Final
 
 from embeddb.errors import DeclarationError
 from embeddb.insight.sample import Subject
-from embeddb.insight.sizes import column_bytes, held, index_bytes, vector_bytes
+from embeddb.insight.sizes import column_bytes, graph_bytes, held, index_bytes, vector_bytes
 from embeddb.metrics import Storage, check_metric
-from embeddb.spec import HNSW, IVFFlat, VectorIndex, check_indexable
+from embeddb.spec import HNSW, MAX_INDEXED, Cast, IVFFlat, VectorIndex, check_indexable
 
 #: Below so many dimensions bits, or half of the numbers, tell too little.
 WIDE: Final = 128
 _MILLION: Final = 1_000_000
-_HALF_A_MISS: Final = 0.5
+#: Bytes of an index that a processor keeps at hand.
+_CACHED: Final = 6e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,15 @@ class Candidate:
         """Whether the index holds less than the vectors, so that candidates are ranked once more."""
         return self.index.cast == "binary" or self.index.prefix is not None
 
-    def scaled(self, share: float) -> Candidate:
-        """For that share of the rows: lists of as many rows each, at least 10 of them."""
+    def halves(self, subject: Subject) -> bool:
+        """Whether it holds in half precision what the column holds in full."""
+        return subject.storage == "vector" and "halfvec" in (self.storage, self.index.cast)
+
+    def within(self, rows: int) -> Candidate:
+        """To be built over so few rows: no more lists than leave 20 rows for each, else they tell of nothing."""
         if isinstance(self.index, HNSW):
             return self
-        return replace(self, index=replace(self.index, lists=max(10, round(self.index.lists * share))))
+        return replace(self, index=replace(self.index, lists=max(1, min(self.index.lists, rows // 20))))
 
     def column(self, rows: float, dim: int) -> float:
         """Bytes of the column's vectors."""
@@ -51,18 +56,24 @@ class Candidate:
         """Bytes of the index."""
         return index_bytes(rows, dim, self.storage, self.index)
 
-    def work(self, rows: float, dim: int) -> float:
-        """How long a build takes, in units that ``calibrate`` measures.
+    def graph(self, rows: float, dim: int) -> float:
+        """Bytes that the graph of an HNSW build takes, for which maintenance_work_mem should have room; else 0."""
+        return graph_bytes(rows, dim, self.storage, self.index) if isinstance(self.index, HNSW) else 0.0
 
-        HNSW looks at about (m + ef_construction) × log2(rows) vectors for each row; IVFFlat at each list for each
-        row, and at each list for each of 50 rows a list in some ten rounds of k-means, at half the cost. A vector
-        costs 0.4 of a unit, and 0.6 by its bytes over 1,536. Fitted to builds of 100,000 rows of 384 dimensions: HNSW
-        (16, 64) 68 s, (24, 200) 194 s, of halfvecs 51 s, of bits 28 s; IVFFlat of 100 lists 3.6 s.
+    def work(self, rows: float, dim: int) -> float:
+        """How long a build takes one process: a measure to compare builds by, about one distance of 384 dimensions.
+
+        HNSW looks at about (m + ef_construction) × log2(rows) vectors for each row, a third slower where they are too
+        many for the processor's cache. IVFFlat looks at each list for each row and, in some rounds of k-means, for each
+        of 50 rows a list, at least 10,000; and it sorts the rows. A vector costs by half what it is, by half its bytes.
         """
-        each = 0.4 + 0.6 * vector_bytes(self.index.prefix or dim, held(self.index, self.storage)) / 1536
+        each = 0.5 + 0.5 * vector_bytes(self.index.prefix or dim, held(self.index, self.storage)) / 1536
         if isinstance(self.index, HNSW):
-            return rows * math.log2(rows + 2) * (self.index.m + self.index.ef_construction) * each
-        return 0.5 * (rows * self.index.lists + 500 * self.index.lists**2) * each
+            outgrown = min(1.0, max(0.0, math.log(max(self.size(rows, dim), 1) / _CACHED, 4)))
+            looks = (self.index.m + self.index.ef_construction) * math.log2(rows + 2)
+            return rows * looks * each * (1 + 0.35 * outgrown)
+        sampled = min(rows, max(50 * self.index.lists, 10_000))
+        return (rows * self.index.lists + 6 * sampled * self.index.lists + 300 * rows) * each
 
 
 def index_source(index: VectorIndex) -> str:
@@ -87,16 +98,23 @@ def candidates(subject: Subject, rows: float) -> list[Candidate]:
 
 
 def _possible(subject: Subject, rows: float) -> Iterator[Candidate]:
-    wide = subject.dim >= WIDE
+    lists = lists_for(rows)
     choices: list[tuple[Storage, VectorIndex]] = [
         (subject.storage, HNSW()),
         (subject.storage, HNSW(m=24, ef_construction=200)),
-        (subject.storage, IVFFlat(lists=lists_for(rows))),
+        (subject.storage, IVFFlat(lists=lists)),
     ]
     if subject.storage == "vector":
-        choices += [("vector", HNSW(cast="halfvec")), ("halfvec", HNSW())]
-    if wide:
-        choices += [(subject.storage, HNSW(cast="binary")), (subject.storage, HNSW(prefix=subject.dim // 2))]
+        choices += [("vector", HNSW(cast="halfvec")), ("vector", HNSW(m=24, ef_construction=200, cast="halfvec"))]
+        choices.append(("halfvec", HNSW()))
+        if subject.dim > MAX_INDEXED["vector"]:
+            choices.append(("vector", IVFFlat(lists=lists, cast="halfvec")))
+    if subject.dim >= WIDE:
+        choices.append((subject.storage, HNSW(cast="binary")))
+        for prefix in (subject.dim // 2, subject.dim // 4):
+            cast: Cast | None = "halfvec" if prefix > MAX_INDEXED[subject.storage] else None
+            if prefix >= WIDE:
+                choices.append((subject.storage, HNSW(cast=cast, prefix=prefix)))
     for storage, index in choices:
         try:
             check_metric(subject.metric, storage, index.method, index.cast)
@@ -104,13 +122,3 @@ def _possible(subject: Subject, rows: float) -> Iterator[Candidate]:
         except DeclarationError:
             continue
         yield Candidate(storage, index)
-
-
-def grown(recall: float, sampled: float, rows: float, asked: int) -> float:
-    """The recall to expect of ``rows``, where ``sampled`` gave ``recall`` of ``asked`` neighbours.
-
-    Misses grow with the depth of the graph, which is the logarithm of the rows; where none was seen, half a one is
-    supposed.
-    """
-    missed = max(1 - recall, _HALF_A_MISS / asked)
-    return max(0.0, 1 - missed * math.log(max(rows, sampled, 2)) / math.log(max(sampled, 2)))

@@ -96,14 +96,16 @@ def measure(
     target: float = 0.95,
     k: int = 10,
     queries: int = 200,
+    also: Sequence[int] = (),
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fit:
     """Measure recall@``k`` of an embedding's declared index against exact search, and fit it to ``target``.
 
     Every level that ``nearest(recall=…)`` knows is fitted along. The ``queries`` lie among rows drawn at random.
-    ``connection``: in no transaction yet; all runs in one of its own, REPEATABLE READ and read only, and every row is
-    read once for each query. Raises QueryError where there is no index, or fewer than ``2 * k`` rows.
+    ``also``: more efforts to measure. ``connection``: in no transaction yet; all runs in one of its own, REPEATABLE
+    READ and read only, and every row is read once for each query. Raises QueryError where there is no index, or fewer
+    than ``2 * k`` rows.
     """
     found = resolve(embedding, "recall")
     if not 0 < target <= LEVELS[-1]:
@@ -123,6 +125,8 @@ def measure(
                 progress(done, len(sample))
         fitted = _Fitting(search, sample, truth)
         efforts = {level: fitted.least(level) for level in sorted({*LEVELS, target})}
+        for effort in also:
+            fitted.measure(effort)
     return Fit(
         search.name,
         search.index,

@@ -39,8 +39,7 @@ def reductions(
     truth = neighbours(vectors, k, metric, queries=queries)
     found = [Reduction("halfvec", dim, _recall(truth, neighbours(_half(vectors), k, metric, queries=queries)))]
     candidates = min(len(vectors) - 1, max(RERANKED, k))
-    bits = np.where(vectors > 0, 1, -1).astype(np.float32)
-    near = neighbours(bits, candidates, "inner_product", queries=queries)
+    near = neighbours(signs(vectors), candidates, "inner_product", queries=queries)
     found.append(Reduction("binary", dim, _recall(truth, near[:, :k])))
     found.append(Reduction("binary+rerank", dim, _recall(truth, _reranked(vectors, queries, near, k, metric))))
     # As ``embeddb fit-pca`` does it: about the mean for distances, about the origin for angles and products.
@@ -51,6 +50,25 @@ def reductions(
             Reduction("pca", size, _recall(truth, neighbours(projected[:, :size], k, metric, queries=queries))),
         ]
     return tuple(found)
+
+
+def ranks(vectors: Vectors, held: Vectors, queries: Places, k: int, metric: MetricName, by: MetricName) -> Places:
+    """At which place an index that holds ``held``, compared ``by``, would propose the ``k`` truly nearest rows.
+
+    From 1, among all other rows, the nearest of each query first: shape (queries, k).
+    """
+    truth = neighbours(vectors, k, metric, queries=queries)
+    found = np.empty(truth.shape, np.intp)
+    for row, query in enumerate(queries):
+        away = distances(held[[query]], held, by)[0]
+        away[query] = np.inf
+        found[row] = (away < away[truth[row]][:, None]).sum(axis=1) + 1
+    return found
+
+
+def signs(vectors: Vectors) -> Vectors:
+    """What binary quantisation keeps, as 1 and -1: their inner product orders rows as the Hamming distance does."""
+    return np.where(vectors > 0, 1, -1).astype(np.float32)
 
 
 def halves(dim: int) -> tuple[int, ...]:

@@ -67,5 +67,10 @@ def index_bytes(rows: float, dim: int, storage: Storage, index: VectorIndex) -> 
     return index.lists * PAGE * max(1, rows / index.lists / per_page + 0.5) + centres
 
 
+def graph_bytes(rows: float, dim: int, storage: Storage, index: HNSW) -> float:
+    """What an HNSW build keeps in memory, as measured by where it says that its graph no longer fits."""
+    return rows * (196 + 32 * index.m + vector_bytes(index.prefix or dim, held(index, storage)))
+
+
 def _aligned(size: int) -> int:
     return -(-size // 8) * 8

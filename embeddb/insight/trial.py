@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
+from sqlalchemy.exc import DBAPIError
 
 from embeddb.encoders import Hashing
 from embeddb.insight.candidates import Candidate
@@ -21,9 +23,12 @@ from embeddb.orm.bulk import bulk_load
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
+from embeddb.spec import IVFFlat
 
 _TABLE: Final = "embeddb_trial"
 _SIZE: Final = text("SELECT pg_relation_size(CAST(:index AS regclass))")
+_SET: Final = text("SELECT set_config(:name, :value, :local)")
+_BUILDING: Final = text("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,6 @@ class Trial:
         """A query's median at that effort, with the round trip."""
         return self.fit.milliseconds[self.fit.effort]
 
-    def recall_at(self, effort: int) -> float:
-        """As measured at that effort, or the next one above."""
-        return self.fit.measured[
-            min((tried for tried in self.fit.measured if tried >= effort), default=self.fit.effort)
-        ]
-
 
 def try_out(
     connection: Connection,
@@ -66,24 +65,48 @@ def try_out(
     """Build each candidate over the sample in a temporary table, measure it, and drop it.
 
     ``connection``: in no transaction; needs the right to make temporary tables (TEMPORARY, which PUBLIC has by
-    default), and touches no other. Building and searching run as they will: with the server's settings.
+    default), and touches no other. Built in one process, for temporary tables have no parallel builds, and with as
+    much memory as the graph wants.
     """
+    _make_room(connection, sample)
     trials = []
     for done, candidate in enumerate(candidates, 1):
         with _table(connection, sample, candidate) as (column, settings):
             name = index_name(_TABLE, column.name, candidate.index.method)
             began = time.perf_counter()
             with connection.begin():
+                _build_within(connection, candidate.graph(len(sample.vectors), sample.subject.dim))
                 declared_index(name, column, settings).create(connection)
             seconds = time.perf_counter() - began
             with connection.begin():
                 size = int(connection.scalar(_SIZE, {"index": name}) or 0)
                 connection.execute(text(f"ANALYZE {_TABLE}"))
-            fit = measure(connection, column, target=target, k=k, queries=queries)
+            fit = measure(connection, column, target=target, k=k, queries=queries, also=_efforts(candidate))
         trials.append(Trial(candidate, len(sample.vectors), seconds, size, fit))
         if progress is not None:
             progress(done, len(candidates))
     return trials
+
+
+def _make_room(connection: Connection, sample: Sample) -> None:
+    """Keep the temporary table and its index in memory, as the server's cache will keep the real ones."""
+    wanted = 4 * sample.vectors.nbytes // 2**20 + 32
+    with suppress(DBAPIError), connection.begin():  # refused in a session that has had temporary tables already
+        connection.execute(_SET, {"name": "temp_buffers", "value": f"{wanted}MB", "local": False})
+
+
+def _build_within(connection: Connection, graph: float) -> None:
+    given = connection.scalar(_BUILDING) or 0
+    if 1.1 * graph > given:
+        value = f"{math.ceil(1.1 * graph / 1024)}kB"
+        connection.execute(_SET, {"name": "maintenance_work_mem", "value": value, "local": True})
+
+
+def _efforts(candidate: Candidate) -> Sequence[int]:
+    """Low ones too, for on a sample they find what higher ones find of all rows."""
+    if isinstance(candidate.index, IVFFlat) and not candidate.reranks:
+        return sorted({min(round(1.5**step), candidate.index.lists) for step in range(20)})
+    return (10, 14, 20, 28, 40, 64, 100, 200)
 
 
 @contextmanager

@@ -2,149 +2,248 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-from sqlalchemy import Engine, text
-from typer.testing import CliRunner
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, Table, create_engine, text
 
-from embeddb.cli.main import build
+from embeddb import HNSW, IVFFlat, LocalPostgres, bulk_load
 from embeddb.errors import QueryError
-from embeddb.insight.advise import Advice, Prediction, Server, advise, choose
-from embeddb.insight.candidates import Candidate, candidates, grown, index_source, lists_for
-from embeddb.insight.sample import subject_of
-from embeddb.insight.sizes import index_bytes
-from embeddb.spec import HNSW, IVFFlat
+from embeddb.insight.advise import Advice, advise
+from embeddb.insight.candidates import Candidate
+from embeddb.insight.sizes import graph_bytes
+from embeddb.orm.bit_types import BIT
+from embeddb.orm.types import HALFVEC, VECTOR
+from tests.insight.vectors import decaying, gaussian
 
-ROOMY = Server(cache=4 * 2**30, building=64 * 2**20, written=0.0)
-GRAPH, HALF = Candidate("vector", HNSW()), Candidate("vector", HNSW(cast="halfvec"))
-BITS, LISTS = Candidate("vector", HNSW(cast="binary")), Candidate("vector", IVFFlat(lists=1000))
+DEEP = Candidate("vector", HNSW(m=24, ef_construction=200))
+#: Enough to tell kinds apart.
+QUICK: dict[str, Any] = {"queries": 10, "recall": 0.9}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _wide(engine: Engine) -> Iterator[None]:
+    """1,200 rows of 256 dimensions, that no one registered."""
+    table = Table("wide", MetaData(), Column("id", Integer, primary_key=True), Column("embedding", VECTOR(256)))
+    with engine.begin() as connection:
+        table.create(connection)
+        bulk_load(connection, table, {"id": np.arange(1200), "embedding": decaying(1200, 256)})
+    yield
+    table.drop(engine)
 
 
 @pytest.fixture(scope="module")
-def found(engine: Engine) -> Advice:
+def tried(engine: Engine) -> dict[int, Advice]:
+    """Candidates built over 300 and over 1,200 of 1,200 rows, planned for many."""
     with engine.connect() as connection:
-        return advise(connection, "notes.embedding", rows=500_000, queries=20, sample=1000, trials=True)
+        return {
+            rows: advise(connection, "wide.embedding", rows=500_000, sample=rows, trials=True, **QUICK)
+            for rows in (300, 1200)
+        }
 
 
-def test_predicted_sizes_are_those_built(found: Advice) -> None:
-    assert len(found.predictions) >= 5
-    for prediction in found.predictions:
-        assert prediction.trial is not None
-        made = prediction.trial.candidate.size(prediction.trial.rows, found.subject.dim)
+@pytest.mark.parametrize("rows", [300, 1200])
+def test_predicted_sizes_are_those_built(tried: dict[int, Advice], rows: int) -> None:
+    found = tried[rows]
+    kinds = {one.candidate.index.cast or one.candidate.index.method for one in found.predictions}
+    assert kinds == {"hnsw", "ivfflat", "halfvec", "binary"}
+    assert any(one.candidate.index.prefix for one in found.predictions)
+    assert any(one.candidate.storage == "halfvec" for one in found.predictions)
+    for one in found.predictions:
+        assert one.trial is not None
+        assert one.trial.rows == rows
         # The first page holds no rows, and the last one few.
-        assert made == pytest.approx(prediction.trial.size, rel=0.1, abs=3 * 8192)
-        assert prediction.index > 100 * made
-        assert prediction.trial.recall >= 0.95
-        assert 0.8 < prediction.recall <= prediction.trial.recall
-        assert prediction.trial.milliseconds > 0
+        made = one.trial.candidate.size(rows, found.subject.dim)
+        assert made == pytest.approx(one.trial.size, rel=0.1, abs=3 * 8192)
+        assert 0 < one.recall <= one.most <= 1
+        assert one.trial.milliseconds > 0
 
 
-def test_the_largest_build_takes_longest(found: Advice) -> None:
-    seconds = {prediction.candidate: prediction.trial.seconds for prediction in found.predictions if prediction.trial}
-    deep = next(one for one in seconds if isinstance(one.index, HNSW) and one.index.m == 24)
-    assert seconds[deep] > seconds[next(one for one in seconds if isinstance(one.index, IVFFlat))]
-    assert max(found.predictions, key=lambda one: one.seconds).candidate == deep
+def test_the_largest_build_takes_longest(tried: dict[int, Advice]) -> None:
+    seconds = {one.candidate: one.trial.seconds for one in tried[1200].predictions if one.trial}
+    lists = next(one for one in seconds if isinstance(one.index, IVFFlat))
+    assert seconds[DEEP] > seconds[lists]
+    expected = {one.candidate: one.seconds for one in tried[1200].predictions}
+    assert expected[DEEP] > 60 > expected[lists]
 
 
 def test_nothing_is_left_behind_and_few_rows_need_no_index(engine: Engine) -> None:
     with engine.connect() as connection:
-        plain = advise(connection, "notes.embedding", queries=10, sample=300)
-        assert plain.chosen is None
-        assert plain.declaration == "index=None"
-        assert "exact scan" in plain.reasons[0]
-        assert not any(prediction.trial for prediction in plain.predictions)
-        assert connection.scalar(text("SELECT count(*) FROM pg_class WHERE relname LIKE '%embeddb_trial%'")) == 0
+        before = connection.scalar(text("SELECT count(*) FROM pg_class"))
+        plain = advise(connection, "notes.embedding", sample=600, **QUICK)
+        assert connection.scalar(text("SELECT count(*) FROM pg_class")) == before
+    assert plain.chosen is None
+    assert plain.declaration == "index=None"
+    assert not plain.changes
+    assert plain.calibration.how == "calibrated"
+    assert "exact search of 1,200 rows" in plain.reasons[0]
+    assert "An index begins to pay" in plain.reasons[0]
+    assert not any(one.trial for one in plain.predictions)
 
 
-def test_work_is_as_the_builds_it_was_fitted_to() -> None:
-    measured = {
-        GRAPH: 68,
-        Candidate("vector", HNSW(m=24, ef_construction=200)): 194,
-        Candidate("halfvec", HNSW()): 51,
-        BITS: 28,
-        Candidate("vector", IVFFlat(lists=100)): 3.6,
-    }
-    pace = 68 / GRAPH.work(100_000, 384)
-    for candidate, seconds in measured.items():
-        assert pace * candidate.work(100_000, 384) == pytest.approx(seconds, rel=0.2)
+def test_recall_carried_over_is_what_more_rows_have(engine18: Engine) -> None:
+    """From 750 rows to 3,000 that are hard: sixteen independent dimensions."""
+    rows = 3000
+    columns = {"id": np.arange(rows), "embedding": gaussian(rows, 16)}
+    table = Table("hard", MetaData(), Column("id", Integer, primary_key=True), Column("embedding", VECTOR(16)))
+    with engine18.begin() as connection:
+        table.create(connection)
+        bulk_load(connection, table, columns)
+    with engine18.connect() as connection:
+        few, many = (advise(connection, "hard.embedding", sample=size, trials=True, queries=40) for size in (750, rows))
+    assert few.calibration.intrinsic == pytest.approx(14, abs=4)
+    for before, after in zip(few.predictions, many.predictions, strict=True):
+        assert before.candidate == after.candidate
+        assert before.recall == pytest.approx(after.recall, abs=0.04)
 
 
-def test_sizes_are_as_measured_elsewhere() -> None:
-    for candidate, megabytes in ((GRAPH, 205), (HALF, 117), (BITS, 35)):
-        assert candidate.size(100_000, 384) / 1e6 == pytest.approx(megabytes, rel=0.03)
-    assert index_bytes(1000, 2000, "vector", HNSW()) > 1000 * 8192
+def test_a_role_that_may_only_read(engine: Engine, server18: LocalPostgres) -> None:
+    name = engine.url.database
+    with engine.begin() as connection:
+        connection.execute(text("CREATE ROLE reader LOGIN"))
+        connection.execute(text("GRANT SELECT ON notes, wide TO reader"))
+        connection.execute(text(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'))
+    reading = create_engine(engine.url.set(username="reader"))
+    try:
+        with reading.connect() as connection:
+            found = advise(connection, "wide.embedding", rows=2_000_000, memory="32GB", **QUICK)
+            with pytest.raises(QueryError, match="GRANT TEMPORARY"):
+                advise(connection, "wide.embedding", trials=True)
+        assert found.calibration.how == "timed"
+        assert found.declaration == 'index=HNSW(cast="halfvec")'
+        assert any("Nothing was built" in reason for reason in found.reasons)
+        assert found.building is not None
+        with reading.connect().execution_options(postgresql_readonly=True) as connection:
+            assert advise(connection, "wide.embedding", **QUICK).chosen is None
+    finally:
+        reading.dispose()
+        with engine.begin() as connection:
+            connection.execute(text(f'GRANT TEMPORARY ON DATABASE "{name}" TO PUBLIC'))
+            connection.execute(text("DROP OWNED BY reader"))
+            connection.execute(text("DROP ROLE reader"))
 
 
-def predicted(**recalls: float) -> list[Prediction]:
-    named = {"graph": GRAPH, "half": HALF, "bits": BITS, "lists": LISTS}
-    return [
-        Prediction(named[name], one.column(1e6, 384), one.size(1e6, 384), one.work(1e6, 384) * 1e-5, recall)
-        for name, recall in recalls.items()
-        if (one := named[name])
-    ]
+@pytest.fixture
+def odd(engine: Engine) -> Any:
+    """A table with an odd name in an odd schema, and columns of many kinds."""
+    table = Table(
+        'Odd "names"',
+        MetaData(schema="my schema"),
+        Column("id", Integer, primary_key=True),
+        Column("group", Integer),
+        Column("The vector", VECTOR(8)),
+        Column("wide", HALFVEC(4096)),
+        Column("few", VECTOR(3072)),
+        Column("bits", BIT(64)),
+    )
+    with engine.begin() as connection:
+        connection.execute(text('CREATE SCHEMA "my schema"'))
+        table.create(connection)
+        rows = 200
+        columns = {"id": np.arange(rows), "The vector": decaying(rows, 8), "group": np.arange(rows) % 2}
+        bulk_load(connection, table, columns)
+        connection.execute(text('ANALYZE "my schema"."Odd ""names"""'))
+    yield table
+    with engine.begin() as connection:
+        connection.execute(text('DROP SCHEMA "my schema" CASCADE'))
 
 
-def chosen(rows: int, recall: float, server: Server, **recalls: float) -> Any:
-    found = choose(predicted(**recalls), rows, recall, server)
-    return found and found.candidate
-
-
-def test_choice_weighs_rows_recall_memory_and_writes() -> None:
-    good = {"graph": 0.99, "half": 0.985, "bits": 0.96, "lists": 0.97}
-    assert chosen(10_000, 0.95, ROOMY, **good) is None
-    tight = replace(ROOMY, cache=2**30)
-    assert chosen(1_000_000, 0.95, replace(ROOMY, cache=8 * 2**30), **good) == HALF
-    assert chosen(1_000_000, 0.95, tight, **good) == BITS
-    assert chosen(1_000_000, 0.98, tight, **good) == HALF
-    assert chosen(1_000_000, 0.988, tight, **good) == GRAPH
-    assert chosen(1_000_000, 0.999, tight, **good) == GRAPH  # the nearest there is
-    assert chosen(1_000_000, 0.95, tight, graph=0.9, lists=0.97) == LISTS
-    assert chosen(1_000_000, 0.95, replace(tight, written=0.5), graph=0.9, lists=0.97) == GRAPH
-
-
-def test_misses_grow_with_rows_and_are_never_none() -> None:
-    assert grown(0.99, 1000, 1_000_000, 10_000) == pytest.approx(0.98)
-    assert grown(1.0, 1000, 1000, 1000) == pytest.approx(0.9995)
-    assert grown(0.99, 1000, 1_000_000, 10_000) < grown(0.99, 1000, 10_000, 10_000)
-
-
-def test_candidates_are_what_pgvector_can_build(engine: Engine) -> None:
+def test_odd_names_wide_vectors_and_none_yet(engine: Engine, odd: Table) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                'CREATE INDEX ON "my schema"."Odd ""names""" USING hnsw '
+                '((subvector("The vector", 1, 4)::halfvec(4)) halfvec_l2_ops) WITH (m = 8)'
+            )
+        )
     with engine.connect() as connection:
-        narrow = subject_of(connection, "notes.embedding")
-    assert [one.index.cast for one in candidates(narrow, 1e6)].count("binary") == 0
-    wide = replace(narrow, dim=3072, metric="l1", index=HNSW(cast="binary"))
-    found = [one.declaration for one in candidates(wide, 1e6)]
-    assert found[0] == 'index=HNSW(cast="binary")'
-    assert 'index=HNSW(cast="halfvec")' in found
-    assert 'storage="halfvec", index=HNSW()' in found
-    assert "index=HNSW()" not in found  # more than 2,000 dimensions
-    assert not any("IVFFlat" in one for one in found)  # which has no l1
-    assert len(set(found)) == len(found)
-    assert (lists_for(500), lists_for(200_000), lists_for(4_000_000)) == (10, 200, 2000)
-    assert index_source(IVFFlat(lists=7, cast="binary")) == 'IVFFlat(lists=7, cast="binary")'
+        place = 'my schema.Odd "names"'
+        found = advise(connection, f"{place}.The vector", rows=5_000_000, **QUICK)
+        # What is declared nowhere is read off the index that is there.
+        assert (found.subject.metric, found.subject.index) == ("l2", HNSW(m=8, cast="halfvec", prefix=4))
+        assert any('PARTITION BY LIST ("group")' in reason for reason in found.reasons)
+        assert found.calibration.how == "timed"  # 200 rows tell nothing of five million
+        none = advise(connection, f"{place}.few")
+        assert none.rows == 200
+        assert none.chosen is None
+        assert "None of 200 rows has a vector yet" in " ".join(none.reasons)
+        planned = advise(connection, f"{place}.few", rows=2_000_000, memory="64GB")
+        assert planned.calibration.how == "typical"
+        assert planned.declaration == 'index=HNSW(cast="halfvec")'
+        widest = advise(connection, f"{place}.wide", rows=2_000_000)
+        assert widest.chosen is not None
+        assert widest.chosen.reranks
+        assert widest.building is not None
+        with pytest.raises(QueryError, match="holds bits, and this takes vectors"):
+            advise(connection, f"{place}.bits")
+        with pytest.raises(QueryError, match="0 rows with a vector, too few to try"):
+            advise(connection, f"{place}.few", trials=True)
 
 
 def test_what_cannot_be_advised(engine: Engine) -> None:
     with engine.connect() as connection:
-        with pytest.raises(QueryError, match="a recall is above 0"):
-            advise(connection, "notes.embedding", recall=1)
-        with pytest.raises(QueryError, match="20 rows with a vector, too few"):
-            advise(connection, "notes.embedding", sample=20)
+        for arguments, message in (
+            ({"recall": 1}, "a recall is above 0"),
+            ({"memory": "lots"}, "a memory is written as Postgres does, 16GB"),
+            ({"sample": 20, "trials": True}, "20 rows with a vector, too few to try"),
+        ):
+            with pytest.raises(QueryError, match=message):
+                advise(connection, "notes.embedding", **arguments)
+        with pytest.raises(QueryError, match="no table 'none'"):
+            advise(connection, "none.embedding")
+        with pytest.raises(QueryError, match="neither table.column nor"):
+            advise(connection, "notes")
         assert not connection.in_transaction()
 
 
-def test_command(url: str, tmp_path: Path) -> None:
-    picture = tmp_path / "trials.png"
-    arguments = ["advise", "notes.embedding", "--rows", "200000", "--queries", "10", "--sample", "200", "-u", url]
-    result = CliRunner().invoke(build(), [*arguments, "--try", "--plot", str(picture)], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert "ms a query" in result.output
-    assert result.output.count("→") == 1
-    assert "\nDeclare " in result.output
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    refused = CliRunner().invoke(build(), [*arguments, "--plot", str(picture)])
-    assert refused.exit_code == 2
-    assert "give both" in refused.output
+def test_writes_and_filters_are_seen(module_engine: Engine) -> None:
+    table = Table(
+        "busy",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("tenant", Integer),
+        Column("kind", Integer),
+        Column("embedding", VECTOR(16)),
+    )
+    rows = 3000
+    with module_engine.begin() as connection:
+        table.create(connection)
+        numbers = np.arange(rows)
+        columns = {"id": numbers, "tenant": numbers % 40, "kind": numbers % 3, "embedding": gaussian(rows, 16)}
+        bulk_load(connection, table, columns)
+        connection.execute(text("CREATE INDEX ON busy (kind)"))
+        connection.execute(text("UPDATE busy SET kind = (kind + 1) % 3 WHERE id < 1500"))
+    with module_engine.connect() as connection:
+        connection.execute(text("ANALYZE busy"))
+        connection.execute(text("SELECT pg_stat_force_next_flush()"))
+        connection.commit()
+        _flushed(connection)
+        found = advise(connection, "busy.embedding", rows=3_000_000, memory="1GB", sample=600, **QUICK)
+    said = "\n".join(found.reasons)
+    assert found.server.changed == 1500
+    assert {one.name: (one.values, one.indexed) for one in found.server.filters} == {
+        "tenant": (40, False),
+        "kind": (3, True),
+    }
+    assert "PARTITION BY LIST (tenant)" in said
+    assert "PARTITION BY LIST (kind)" in said
+    with module_engine.connect() as connection:
+        connection.execute(text("ANALYZE busy"))
+        few = advise(connection, "busy.embedding", sample=600, **QUICK)
+    assert few.server.churn(few.rows) == pytest.approx(0.5)
+    assert "1,500 rows were changed or deleted" in "\n".join(few.reasons)
+    assert "want a B-tree index on tenant" in "\n".join(few.reasons)
+
+
+def _flushed(connection: Connection) -> None:
+    connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+    connection.rollback()
+
+
+def test_memory_of_a_build_is_as_measured() -> None:
+    """By the rows after which pgvector 0.8.5 said that a graph no longer fits into 8 MB."""
+    for dim, m, rows in ((32, 16, 9960), (384, 16, 3729), (1024, 16, 1742), (384, 24, 3348)):
+        assert graph_bytes(rows, dim, "vector", HNSW(m=m)) == pytest.approx(2**23, rel=0.03)
+    assert graph_bytes(10995, 384, "vector", HNSW(cast="binary")) == pytest.approx(2**23, rel=0.03)

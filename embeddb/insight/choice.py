@@ -1,0 +1,85 @@
+"""Which of the candidates: the smallest index that finds enough, where rows are too many for an exact search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from embeddb.insight.candidates import Candidate
+from embeddb.insight.sample import Subject
+from embeddb.insight.server import Server
+from embeddb.insight.trial import Trial
+from embeddb.spec import HNSW
+
+#: Milliseconds that an exact search may take, to be preferred to an index.
+EXACT: Final = 10.0
+#: The share of the memory for caching that one index may take.
+SHARE: Final = 0.25
+#: Above this share of its rows changed since the statistics began, a table is a busy one.
+BUSY: Final = 0.1
+#: An index that is declared is kept where another is not a fifth smaller.
+KEPT: Final = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is expected of a candidate over all rows: bytes, seconds of building, recall at the effort that is asked.
+
+    ``most``: the recall that more effort gives, as it is fitted. ``graph``: bytes that its build wants in memory,
+    ``building``: that it should be given. ``trial``: what it was on the sample, where it was tried.
+    """
+
+    candidate: Candidate
+    column: float
+    index: float
+    graph: float
+    seconds: float
+    recall: float
+    most: float
+    building: float
+    trial: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What a choice is made by. ``exact``: milliseconds of a search without an index."""
+
+    subject: Subject
+    server: Server
+    rows: int
+    recall: float
+    exact: float
+    predictions: Sequence[Prediction]
+
+
+def choose(by: Weighing) -> Prediction | None:
+    """None, no index, where an exact search is quick. Else the smallest index that reaches the recall.
+
+    Of graphs that hold the vectors, whole or in half precision: they need no second ranking, and reach a recall by more
+    effort. Where those would crowd the cache, of all graphs. IVFFlat only where no graph does it and rows are not
+    written over, for its lists do not follow them. The column's storage changes only where column and index together
+    have no room. What is declared is kept where it does nearly as well.
+    """
+    if by.exact <= EXACT:
+        return None
+    graphs = [one for one in by.predictions if isinstance(one.candidate.index, HNSW)]
+    good = [one for one in graphs if one.recall >= by.recall or (one.most >= by.recall and not one.candidate.reranks)]
+    if not good and by.server.churn(by.rows) < BUSY:
+        good = [one for one in by.predictions if one.recall >= by.recall]
+    if not good:
+        return max(graphs or by.predictions, key=lambda one: (one.most, -one.index))
+    plain = [one for one in good if not one.candidate.reranks and one.index <= SHARE * by.server.cache]
+    pool = plain or good
+    best = min(pool, key=lambda one: _cost(one, by))
+    own = next((one for one in pool if _is_own(one, by.subject)), best)
+    return own if own.index <= KEPT * best.index and own.column <= best.column else best
+
+
+def _cost(one: Prediction, by: Weighing) -> tuple[float, bool, float]:
+    crowded = one.column + one.index > by.server.cache
+    return (one.index + one.column * crowded, one.candidate.storage != by.subject.storage, one.seconds)
+
+
+def _is_own(one: Prediction, subject: Subject) -> bool:
+    return (one.candidate.storage, one.candidate.index) == (subject.storage, subject.index)
