@@ -134,12 +134,13 @@ def build_bar() -> Iterator[Observer]:
         TextColumn("{task.fields[rows]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err) as progress:
-        task = progress.add_task("index", total=None, rows="")
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("", total=None, visible=False, rows="")
 
         def observe(build: Build) -> None:
             rows = f"{build.rows} rows" if build.rows else ""
-            progress.update(task, description=build.phase, completed=build.done, total=build.total or None, rows=rows)
+            about: dict[str, Any] = {"description": build.phase, "rows": rows, "visible": True}
+            progress.update(task, completed=build.done, total=build.total or None, **about)
 
         yield observe
 

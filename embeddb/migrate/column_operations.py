@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Literal
 
 from alembic.autogenerate.render import renderers
@@ -13,8 +12,6 @@ from psycopg import sql
 from embeddb.errors import DeclarationError
 from embeddb.migrate.render import call
 from embeddb.migrate.script import run
-
-log = logging.getLogger("embeddb.migrate")
 
 Vectors = Literal["keep", "drop"]
 

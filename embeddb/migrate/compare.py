@@ -7,7 +7,6 @@ own never shows up as something to drop.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -31,13 +30,12 @@ from embeddb.migrate.index_compare import compare_indexes, described, is_vector_
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
 from embeddb.migrate.renames import Renames
+from embeddb.migrate.script import log
 from embeddb.migrate.types import rendering_types
 from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
 from embeddb.orm.index_expression import indexed
 from embeddb.spec import EmbeddingSpec
-
-log = logging.getLogger("embeddb.migrate")
 
 #: As ``context.configure(..., embeddb_concurrently=False)``: build indexes of existing tables inside the transaction.
 CONCURRENTLY: Final = "embeddb_concurrently"

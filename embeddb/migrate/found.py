@@ -125,3 +125,9 @@ def read_indexes(connection: Connection, schema: str | None, table: str) -> dict
         )
         for row in rows
     }
+
+
+def is_partitioned(connection: Connection, schema: str | None, table: str) -> bool:
+    """Is this a partitioned table? Postgres builds and drops none of their indexes concurrently."""
+    parameters = {"schema": schema or connection.dialect.default_schema_name, "table": table}
+    return bool(connection.exec_driver_sql(_SQL["partitioned"], parameters).scalar())

@@ -41,3 +41,8 @@ SELECT c.relname AS name, m.amname AS method, i.indisvalid AS valid, i.indkey[0]
   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
  WHERE t.relname = %(table)s
    AND (n.nspname = %(schema)s OR %(schema)s = 'pg_temp' AND n.oid = pg_catalog.pg_my_temp_schema());
+
+-- name: partitioned
+-- Is a table partitioned? Its indexes cannot be built concurrently.
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+                WHERE t.relname = %(table)s AND n.nspname = %(schema)s AND t.relkind = 'p');

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql.elements import ClauseElement, Label
 
-from embeddb.migrate.found import FoundIndex, Signature, read_indexes
+from embeddb.migrate.found import FoundIndex, Signature, is_partitioned, read_indexes
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
 
 _COPY: Final = "embeddb_copy"
@@ -76,6 +76,7 @@ def compare_indexes(
     """What to drop and what to build for a table that is in the database. ``skip``: columns to leave alone."""
     dialect: Any = connection.dialect
     present = read_indexes(connection, table.schema, table.name)
+    concurrently = concurrently and not is_partitioned(connection, table.schema, table.name)
     drops: list[DropVectorIndexOp] = []
     creates: list[CreateVectorIndexOp] = []
     wanted = {str(index.name): index for index in table.indexes if is_vector_index(index)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.base import Operations
@@ -13,8 +14,13 @@ from alembic.operations.ops import MigrateOperation
 from psycopg import sql
 from sqlalchemy import text
 
+from embeddb.catalog.build_watch import watching
+from embeddb.catalog.indexes import Build
 from embeddb.migrate.render import call
-from embeddb.migrate.script import connection_of, identifier, run
+from embeddb.migrate.script import connection_of, identifier, log, run
+
+#: Seconds between two lines about an index that is being built.
+_INTERVAL: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,13 @@ class VectorIndex:
     schema: str | None = None
     concurrently: bool = False
 
-    def create_sql(self) -> str:
-        """CREATE INDEX."""
+    def create_sql(self, *, again: bool = False) -> str:
+        """CREATE INDEX. ``again``: it may be there."""
         table = sql.Identifier(*([self.schema] if self.schema else []), self.table)
         what = sql.SQL(self.expression) if self.expression else sql.Identifier(self.column)
         parts = [
             sql.SQL("CREATE INDEX CONCURRENTLY" if self.concurrently else "CREATE INDEX"),
+            *([sql.SQL("IF NOT EXISTS")] if again else []),
             sql.Identifier(self.name),
             sql.SQL("ON {} USING {} ({} {})").format(
                 table, sql.Identifier(self.method), what, sql.Identifier(self.opclass)
@@ -60,7 +67,7 @@ class VectorIndex:
     def drop_sql(self) -> str:
         """DROP INDEX."""
         name = sql.Identifier(*([self.schema] if self.schema else []), self.name)
-        how = sql.SQL("DROP INDEX CONCURRENTLY {}" if self.concurrently else "DROP INDEX {}")
+        how = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}" if self.concurrently else "DROP INDEX {}")
         return how.format(name).as_string(None)
 
 
@@ -136,19 +143,24 @@ class DropVectorIndexOp(_OfIndex):
         return ("drop_vector_index", self.index.schema, self.index.name)
 
 
+# What is done concurrently is committed at once, while Alembic notes a revision at its end. So a revision that was cut
+# off may find its index there, or gone, when it runs again, and bears that.
 @Operations.implementation_for(CreateVectorIndexOp)
 def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
-    index = operation.index
-    with _outside_transaction(operations, index.concurrently):
-        if index.concurrently and not operations.get_context().as_sql:
+    with _outside_transaction(operations, operation.index) as index:
+        if operations.get_context().as_sql:
+            run(operations, index.create_sql())
+            return
+        if index.concurrently:
             _drop_leftover(operations, index)
-        run(operations, index.create_sql())
+        with watching(connection_of(operations), partial(_tell, index.name), interval=_INTERVAL):
+            run(operations, index.create_sql(again=index.concurrently))
 
 
 @Operations.implementation_for(DropVectorIndexOp)
 def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
-    with _outside_transaction(operations, operation.index.concurrently):
-        run(operations, operation.index.drop_sql())
+    with _outside_transaction(operations, operation.index) as index:
+        run(operations, index.drop_sql())
 
 
 def _drop_leftover(operations: Operations, index: VectorIndex) -> None:
@@ -159,13 +171,20 @@ def _drop_leftover(operations: Operations, index: VectorIndex) -> None:
         run(operations, index.drop_sql())
 
 
+def _tell(name: str, build: Build) -> None:
+    log.info("%s: %s", name, build)
+
+
 @contextmanager
-def _outside_transaction(operations: Operations, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
+def _outside_transaction(operations: Operations, index: VectorIndex) -> Iterator[VectorIndex]:
+    """Leave the transaction for what is done concurrently. A transaction of the caller's own, as tests hold one around
+    all migrations, is not ours to commit: there the index is built inside."""
+    context = operations.get_context()
+    if not index.concurrently or context._in_external_transaction:
+        yield replace(index, concurrently=False)
         return
-    with operations.get_context().autocommit_block():
-        yield
+    with context.autocommit_block():
+        yield index
 
 
 @renderers.dispatch_for(CreateVectorIndexOp)

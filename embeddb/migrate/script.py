@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, Final
 
 from alembic.operations.base import Operations
 from psycopg import sql
 from sqlalchemy import Connection
+
+#: Under Alembic's own logger, which its alembic.ini shows; fileConfig there disables loggers that it does not know.
+log: Final = logging.getLogger("alembic.embeddb")
 
 
 def run(operations: Operations, statement: str) -> None:

@@ -18,6 +18,8 @@ from sqlalchemy import URL, Engine, MetaData
 from embeddb.local import LocalPostgres
 
 ENV = """
+from contextlib import nullcontext
+
 from alembic import context
 import embeddb.migrate
 
@@ -30,7 +32,8 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    with attributes["engine"].connect() as connection:
+    given = attributes.get("connection")
+    with nullcontext(given) if given is not None else attributes["engine"].connect() as connection:
         context.configure(connection=connection, **options)
         with context.begin_transaction():
             context.run_migrations()
