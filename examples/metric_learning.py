@@ -43,7 +43,7 @@ def grey(picture: Image.Image) -> NDArray[np.float32]:
 PIXELS = Module(nn.Flatten(), preprocess=grey, dimensions=SIDE * SIDE)
 
 
-def trained(draw: Draw, traits: int, *, identities: int = 300, takes: int = 8, steps: int = 250) -> Module:
+def trained(draw: Draw, traits: int, *, identities: int = 300, takes: int = 8, steps: int = 200) -> Module:
     """An encoder taught by drawings of invented identities, each a vector of ``traits`` numbers in 0 to 1."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)

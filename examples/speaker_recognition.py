@@ -23,7 +23,12 @@ from embeddb.train.speaker import SpeakerRecipe, train_speaker
 from embeddb.verification import equal_error_rate, pair_scores
 
 RECIPE = SpeakerRecipe(
-    shape=Shape(channels=(8, 16, 32), blocks=1, dim=64), softmax_steps=200, triplet_steps=0, batch=32, held_out=0
+    shape=Shape(channels=(8, 16, 32), blocks=1, dim=64),
+    softmax_steps=150,
+    triplet_steps=0,
+    batch=32,
+    crop=(0.4, 0.7),
+    held_out=0,
 )
 PEOPLE, TAKES = 20, 6
 

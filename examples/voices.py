@@ -43,7 +43,7 @@ class Voice(NamedTuple):
 
 def invent(rng: np.random.Generator) -> Voice:
     """A person's voice."""
-    own = tuple(rng.normal(1, 0.08, 3).tolist())
+    own = tuple(rng.normal(1, 0.12, 3).tolist())
     return Voice(float(rng.uniform(85, 255)), float(rng.uniform(0.8, 1.25)), float(rng.uniform(0.5, 1.6)), own)
 
 
@@ -51,7 +51,7 @@ def say(word: str, voice: Voice, rng: np.random.Generator) -> Waveform:
     """A take of it, at 16 kHz: tempo, melody, microphone and noise are of this take alone."""
     tempo, pitch = rng.uniform(0.8, 1.2), voice.pitch * rng.uniform(0.95, 1.05)
     parts = [_sound(letter, voice, tempo, pitch * rng.uniform(0.95, 1.05), rng) for letter in word]
-    microphone = np.concatenate([[1.0], rng.normal(0, 0.2, 8)])
+    microphone = np.concatenate([[1.0], rng.normal(0, 0.15, 8)])
     heard = lfilter(microphone, [1.0], np.concatenate(parts))
     noise = rng.standard_normal(len(heard)) * heard.std() * 10 ** (-rng.uniform(10, 20) / 20)
     return Waveform(np.asarray(0.2 * (heard + noise) / heard.std(), np.float32).clip(-1, 1), RATE)
