@@ -9,12 +9,13 @@ from typing import Any
 from alembic.autogenerate.render import renderers
 from alembic.operations.base import Operations
 from alembic.operations.ops import MigrateOperation
+from psycopg import sql
 
 from embeddb.catalog.register import register_sql, unregister_sql
 from embeddb.migrate.arguments import arguments_of, as_json, as_source, spec_of
 from embeddb.migrate.render import call
 from embeddb.migrate.script import call as sql_call
-from embeddb.migrate.script import run
+from embeddb.migrate.script import qualified, run
 from embeddb.naming import embedding_name
 from embeddb.spec import EmbeddingSpec
 
@@ -109,7 +110,8 @@ class AlterEmbeddingOp(_OfEmbedding):
         """Change what an embedding was registered with.
 
         ``arguments``: those of ``EmbeddingSpec`` that change, and ``existing_…`` for what they were, which only the
-        way back needs. Where the rows' text changes by it (sources, template), all rows are queued.
+        way back needs. Where the rows' text changes by it (sources, template), all rows are queued. Another ``storage``
+        rewrites the column, which must have no index meanwhile.
         """
         existing = {name[9:]: value for name, value in arguments.items() if name.startswith("existing_")}
         changes = {name: value for name, value in arguments.items() if not name.startswith("existing_")}
@@ -178,7 +180,30 @@ def _drop(operations: Operations, operation: DropEmbeddingOp) -> None:
 
 @Operations.implementation_for(AlterEmbeddingOp)
 def _alter(operations: Operations, operation: AlterEmbeddingOp) -> None:
+    if "storage" in operation.changes:
+        run(operations, _retyped(operation))
     run(operations, sql_call("alter", operation.name, json.dumps(as_json(operation.changes), ensure_ascii=False)))
+
+
+def _retyped(operation: AlterEmbeddingOp) -> str:
+    """The column with another type of pgvector's, of as many dimensions. Triggers that name it stand in the way."""
+    block = sql.SQL(
+        "DECLARE kind text; BEGIN"
+        " SELECT format('%I.%I(%s)', n.nspname, t.typname, a.atttypmod) INTO kind"
+        " FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type o ON o.oid = a.atttypid"
+        " JOIN pg_catalog.pg_namespace n ON n.oid = o.typnamespace"
+        " JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname = {storage} AND t.oid <> o.oid"
+        " WHERE a.attrelid = {table}::regclass AND a.attname = {column};"
+        " IF FOUND THEN PERFORM embeddb.disarm({name});"
+        " EXECUTE format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', {table}, {column}, kind);"
+        " PERFORM embeddb.refresh({name}); END IF; END"
+    ).format(
+        storage=operation.changes["storage"],
+        table=qualified(operation.table, operation.schema),
+        column=operation.column,
+        name=operation.name,
+    )
+    return sql.SQL("DO {}").format(block.as_string(None)).as_string(None)
 
 
 @Operations.implementation_for(DisarmEmbeddingOp)
