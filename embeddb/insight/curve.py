@@ -17,7 +17,7 @@ _HALF_A_MISS: Final = 0.5
 #: distributions of 8, 16 and 32 dimensions, falling spectra and clusters, from 5,000 to 80,000 rows: exponents of
 #: .10, .28, .38, .17 and .33 at intrinsic dimensions of 8, 15, 25, 10 and 27.
 _PER_DIMENSION: Final = 0.015
-_MOST: Final = 0.5
+_MOST: Final = 0.7
 _EFFORTS: Final = (10, 14, 20, 28, 40, 64, 100, 200, 400, 1000)
 
 

@@ -82,7 +82,7 @@ def body(connection: Connection, proposal: Proposal) -> Body | None:
     context = MigrationContext.configure(connection, opts=options)
     script = produce_migrations(context, table.metadata)
     assert script.upgrade_ops is not None
-    upgrade = ops.UpgradeOps(list(_with_memory(_concerning(script.upgrade_ops.ops, key, proposal), proposal.memory)))
+    upgrade = ops.UpgradeOps(list(_with_memory(_concerning(script.upgrade_ops.ops, key), proposal.memory)))
     if not upgrade.ops:
         return None
     downgrade = ops.DowngradeOps([op.reverse() for op in reversed(upgrade.ops) if not isinstance(op, ops.ExecuteSQLOp)])
@@ -117,13 +117,14 @@ def _declared_anew(connection: Connection, proposal: Proposal, key: Key) -> Tabl
     """The table as it is, but for the column that is proposed."""
     table = Table(proposal.table, MetaData(), schema=key.schema, autoload_with=connection)
     column: Column[Any] = table.columns[proposal.column]
-    replaced = {name for name, found in read_indexes(connection, key.schema, key.table).items()
-                if found.column == key.column}  # fmt: skip
-    for index in [index for index in table.indexes if index.name in replaced]:
-        table.indexes.discard(index)
+    present = read_indexes(connection, key.schema, key.table)
+    for index in list(table.indexes):
+        if index.name in present and present[index.name].column == key.column:
+            table.indexes.discard(index)
     registered = read_catalog(connection, {key.schema}).specs.get(key)
     settings = _settings(proposal)
     column.type = embedding_type(settings)
+    column.autoincrement = "auto"  # as a model has it: what was reflected is no part of the change
     if registered is not None:
         declaration = Declaration(settings, column, registered.sources)
         declaration.spec = _changed(registered, proposal)
@@ -153,19 +154,15 @@ def _changed(registered: EmbeddingSpec, proposal: Proposal) -> EmbeddingSpec:
     return replace(registered, storage=proposal.storage, index=proposal.index)
 
 
-def _concerning(found: Iterable[MigrateOperation], key: Key, proposal: Proposal) -> Iterator[MigrateOperation]:
+def _concerning(found: Iterable[MigrateOperation], key: Key) -> Iterator[MigrateOperation]:
     """What changes this column: nothing of the table's others, nor of other embeddings."""
     for op in found:
         if isinstance(op, ops.ModifyTableOps):
-            kept = list(_concerning(op.ops, key, proposal))
+            kept = list(_concerning(op.ops, key))
             if kept:
                 yield ops.ModifyTableOps(op.table_name, kept, schema=op.schema)
         elif isinstance(op, ops.AlterColumnOp):
             if op.column_name == key.column and op.modify_type is not None:
-                kind = sql.SQL("{}::{}({})").format(
-                    sql.Identifier(key.column), sql.Identifier(proposal.storage), sql.Literal(proposal.dim)
-                )
-                op.kw.setdefault("postgresql_using", kind.as_string(None))
                 yield op
         elif isinstance(op, _OURS):
             if (op.table, op.column) == (key.table, key.column):
