@@ -78,15 +78,17 @@ def _engine(folder: Path | None, postgres: int | None, url: str | None) -> Itera
 
 
 def _load(engine: Engine) -> None:
-    """Create the tables and embed the texts, unless an earlier run has."""
+    """Migrate the database and embed the texts, unless an earlier run has."""
     from sqlalchemy import func, select
     from sqlalchemy.orm import sessionmaker
 
     import embeddb
     from embeddb.demo.corpus import read_corpus
-    from embeddb.demo.models import Base, Passage
+    from embeddb.demo.migrations import migrations
+    from embeddb.demo.models import Passage
+    from embeddb.migrate.environment import upgrade
 
-    Base.metadata.create_all(engine)
+    upgrade(engine, migrations())
     with progress_bar("Embedding") as progress:
         make_session = sessionmaker(engine)
         embeddb.install(make_session, progress=progress)

@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from embeddb.cli.check import check
 from embeddb.cli.output import UrlOption, connected, out
 
 app = typer.Typer(
     help="Install, upgrade and describe the catalog: schema embeddb in your database.", no_args_is_help=True
 )
+
+
+app.command()(check)
 
 
 @app.command()

@@ -7,6 +7,7 @@ own never shows up as something to drop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -15,6 +16,7 @@ from alembic.operations import MigrateOperation, ops
 from sqlalchemy import MetaData, Table, column
 from sqlalchemy.orm import configure_mappers
 
+from embeddb.encoders import Encoder
 from embeddb.migrate.arguments import changed
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
 from embeddb.migrate.column_operations import AddEmbeddingColumnOp, DropEmbeddingColumnOp
@@ -32,6 +34,8 @@ from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddi
 from embeddb.migrate.renames import Renames
 from embeddb.migrate.script import log
 from embeddb.migrate.types import rendering_types
+from embeddb.migrate.weights import changed_weights
+from embeddb.migrate.words import all_in_words
 from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
 from embeddb.orm.index_expression import indexed
@@ -39,6 +43,11 @@ from embeddb.spec import EmbeddingSpec
 
 #: As ``context.configure(..., embeddb_concurrently=False)``: build indexes of existing tables inside the transaction.
 CONCURRENTLY: Final = "embeddb_concurrently"
+#: As ``context.configure(..., embeddb_fingerprints=False)``: do not ask encoders whether their models have changed.
+FINGERPRINTS: Final = "embeddb_fingerprints"
+
+#: Where Alembic's own comparisons are told, so that its usual settings show these too.
+detected = logging.getLogger("alembic.autogenerate.embeddb")
 
 
 def leave_catalog_alone(context: Any, upgrade: ops.UpgradeOps, schemas: set[str | None]) -> Any:
@@ -89,7 +98,20 @@ class _Comparison:
         self._columns()
         self._indexes()
         self.upgrade.ops = [*self.before, *self.upgrade.ops, *self.after]
+        self._tell()
         self.context.opts["render_item"] = rendering_types(self.context.opts.get("render_item"))
+
+    def _tell(self) -> None:
+        """In words, as Alembic tells what it finds itself; and models that have changed, which no operation mends."""
+        for words in all_in_words([*self.before, *self.after]):
+            detected.info("Detected: %s", words)
+        if not self.context.opts.get(FINGERPRINTS, True) or not 0 < self.found.installed >= self.found.available:
+            return
+        for weights in changed_weights(self.context.connection, self._encoders(), others=False):
+            detected.log(logging.INFO if weights.error else logging.WARNING, "%s", weights)
+
+    def _encoders(self) -> dict[str, Encoder]:
+        return {declaration.spec.name: declaration.encoder for declaration in self.declarations.values()}
 
     def _catalog(self) -> None:
         if not self.declarations:

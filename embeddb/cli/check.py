@@ -1,0 +1,72 @@
+"""``embeddb schema check``: whether code, migrations and database agree, and what mends it where they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from embeddb.cli.output import UrlOption, connected, database_url, err, out
+from embeddb.cli.target import import_path
+
+if TYPE_CHECKING:
+    from embeddb.migrate.drift import Drift
+
+_INI = Path("alembic.ini")
+
+
+def check(
+    url: UrlOption = None,
+    models: Annotated[
+        str | None, typer.Option(help="package.module:Base, by default the models of env.py.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The project's alembic.ini, by default the one in this folder.", show_default=False),
+    ] = None,
+    encoders: Annotated[bool, typer.Option(help="Load the encoders, to tell models that have changed.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say where code, migrations and database differ, in words, with the command that mends it. Ends with 1 then.
+
+    With an alembic.ini the migrations are looked at, and models and database are those of its env.py; --url takes the
+    place of sqlalchemy.url. Without one: the database, and --models.
+    """
+    drifts = _find(url, models, config, encoders)
+    if as_json:
+        typer.echo(json.dumps([drift._asdict() for drift in drifts], indent=2))
+    elif drifts:
+        table = Table("where", "what differs", "what mends it", box=None)
+        for drift in drifts:
+            table.add_row(drift.place, drift.what, drift.remedy)
+        out.print(table, markup=False)
+    else:
+        out.print("Code, migrations and database agree.")
+    if any(drift.sure for drift in drifts):
+        raise typer.Exit(1)
+
+
+def _find(url: str | None, models: str | None, config: Path | None, encoders: bool) -> list[Drift]:
+    from embeddb.migrate.drift import find_drift, find_drift_of_project
+    from embeddb.migrate.environment import configuration
+
+    metadata: Any = None if models is None else _metadata(models)
+    place = config or (_INI if _INI.exists() else None)
+    if place is not None:
+        if not place.exists():
+            raise typer.BadParameter(f"there is no {place}", param_hint="--config")
+        found = configuration(place)
+        if url is not None:
+            found.set_main_option("sqlalchemy.url", database_url(url).replace("%", "%%"))
+        err.print(f"Looking at the models, migrations and database of {place}", markup=False)
+        return find_drift_of_project(found, metadata, encoders=encoders)
+    with connected(url) as connection:
+        return find_drift(connection, metadata, encoders=encoders)
+
+
+def _metadata(path: str) -> Any:
+    found = import_path(path)
+    return getattr(found, "metadata", found)
