@@ -189,7 +189,7 @@ def filtered(engine: Engine, data: Data, runs: int) -> list[str]:
     """The table of benchmarks.filters."""
     filters.fill(engine, data)
     with engine.connect() as connection:
-        fit = measure(connection, filters.Row.embedding, queries=50)
+        fit = measure(connection, filters.Row.embedding)
         with connection.begin():
             keep(connection, fit)
     table = filters.filtered(engine, data, runs)

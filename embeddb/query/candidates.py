@@ -2,11 +2,12 @@
 
 ``nearest`` puts a condition into its Select that compiles, when the whole statement is known, to::
 
-    id IN (WITH embeddb_scan AS MATERIALIZED (SELECT id FROM … WHERE … ORDER BY <what the index holds> LIMIT n × 24),
+    id = ANY (ARRAY(
+           WITH embeddb_scan AS MATERIALIZED (SELECT id FROM … WHERE … ORDER BY <what the index holds> LIMIT n × 24),
                 embeddb_found AS MATERIALIZED (SELECT * FROM embeddb_scan LIMIT n)
            SELECT * FROM embeddb_found
            UNION ALL
-           SELECT id FROM … WHERE … AND <the scan went too far, or found too little> ORDER BY <exact distance> LIMIT k)
+           SELECT id FROM … WHERE … AND <the scan went too far, or found too little> ORDER BY <exact distance> LIMIT k))
 
 with the FROM and WHERE of the statement around it, so that filters, joins, LIMIT and OFFSET that are added later count.
 
@@ -15,7 +16,7 @@ with the FROM and WHERE of the statement around it, so that filters, joins, LIMI
   read only as far as it is asked, so no more than n are ever fetched. This puts the choice where the times cross, at
   about sqrt(20 · rows · n) matches.
 - An estimate may be wrong, as of a filter that goes against the vectors, and graph search grows worse the further it
-  goes on. The index's own counter tells how many rows were passed over; above twice what such a crossing allows, or
+  goes on. The index's own counter tells how many rows were passed over; above 1.4 times what such a crossing allows, or
   where fewer than n rows came, the exact branch runs. Otherwise it costs nothing.
 - A generic plan knows no filter's value. A subquery that costs the planner much, and nothing where parameters are
   known, makes Postgres keep to plans with values; with plan_cache_mode = force_generic_plan answers stay right, by the
@@ -61,8 +62,12 @@ from embeddb.spec import HNSW
 
 #: How much dearer a row of an index scan is than the planner thinks; fitted at 100,000 rows of 384 dimensions.
 DEARER: Final = 24
-#: Rows that a scan visits for each that it gives, at most.
-VISITS: Final = 10
+#: Candidates of a row, at most.
+MOST: Final = 100
+#: A scan that gave more rows than sqrt(FAR · rows · n) is not believed: 1.4 times what it gives where the times cross.
+FAR: Final = 0.1
+#: Rows that a scan visits for each that it may give.
+VISITS: Final = 5
 
 
 class Measured(ColumnElement[float]):
@@ -247,7 +252,6 @@ class _Pieces:
 
     def sql(self) -> str:
         """The condition."""
-        key = tuple_(*self.element.identity) if len(self.element.identity) > 1 else self.element.identity[0]
         found = select(_ALL).select_from(_SCAN).limit(self.count)
         ctes = [(_SCAN, self.scan()), (_FOUND, found)]
         branches = [select(_ALL).select_from(_FOUND)]
@@ -261,7 +265,10 @@ class _Pieces:
             branches.append(select(_ALL).select_from(rows.subquery("embeddb_instead")))
         with_ = ", ".join(f"{table.name} AS MATERIALIZED ({self.process(part)})" for table, part in ctes)
         union = " UNION ALL ".join(self.process(part) for part in branches)
-        return f"{self.process(key)} IN (WITH {with_} {union})"
+        if len(self.element.identity) > 1:
+            return f"{self.process(tuple_(*self.element.identity))} IN (WITH {with_} {union})"
+        # An array needs no join, so less planning.
+        return f"{self.process(self.element.identity[0])} = ANY (ARRAY(WITH {with_} {union}))"
 
     def process(self, part: Any) -> str:
         """Compile a part: a select as in FROM, where nothing correlates to the statement around it."""
@@ -287,7 +294,8 @@ class _Pieces:
         if self.reranks:
             left, right = indexed(self.element.column, settings), indexed(right, settings)
             operator = _HAMMING if settings.index and settings.index.cast == "binary" else operator
-            most = func.greatest(literal_column("1000"), literal_column("10") * most)
+            each = 10 * DEARER if self.filtered else MOST
+            most = func.greatest(literal_column("1000"), literal_column(str(each)) * self.wanted)
         query = select(right).where(*self.scan_settings()).scalar_subquery()
         return self.piece(*self.found()).order_by(BinaryExpression(left, query, operator)).limit(most)
 
@@ -307,11 +315,11 @@ class _Pieces:
         return func.coalesce(func.pg_stat_get_xact_tuples_returned(func.to_regclass(self.index)), literal_column("0"))
 
     def far(self) -> ColumnElement[float]:
-        """How many rows a scan may give until it is too far from the query: twice what it does at the crossing."""
+        """How many rows a scan may give until it is too far from the query."""
         rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(self.index)).scalar_subquery()
         # Of the index of a partitioned table, and of one that was never analyzed, nothing is known.
         known = func.coalesce(func.nullif(func.greatest(rows, literal_column("0")), literal_column("0")), _MANY_ROWS)
-        crossed = func.sqrt(literal_column("0.2") * self.count * known)
+        crossed = func.sqrt(literal_column(str(FAR)) * self.count * known)
         return cast(func.greatest(crossed, literal_column("2") * self.count), Float)
 
     def in_full(self) -> Select[Any]:
