@@ -16,7 +16,38 @@ SCRIPTS: Final = sorted(path.stem for path in FOLDER.glob("*.py") if "def main("
 
 #: For each figure the least that it may be, and by how much it must be better than its control.
 LEAST: Final[dict[str, dict[str, tuple[float, float]]]] = {
+    "anomalies": {"odd lines among the first ten": (0.7, 0.3)},
+    "chatbot": {
+        "answers from the right document": (0.6, 0.3),
+        "right document quoted": (0.75, 0.15),
+        "refused where there is no answer": (1.0, 0.25),
+    },
     "classification": {"texts in their topic": (0.62, 0.3)},
+    "cross_language": {
+        "words translated that no dictionary had": (0.7, 0.5),
+        "German text among the first three": (0.6, 0.4),
+    },
+    "entity_linking": {"names tied right": (0.85, 0.3)},
+    "faces": {"people named, strangers refused": (0.7, 0.1)},
+    "fingerprints": {
+        "pairs of presses told apart (1 - EER)": (0.85, 0.25),
+        "phones that do what they should": (0.75, 0.2),
+    },
+    "image_search": {
+        "of the five found by a caption, right": (0.6, 0.4),
+        "of the five found by a picture, right": (0.55, 0.25),
+    },
+    "iris": {"people known again": (0.9, 0.4), "strangers refused": (0.9, 0.9)},
+    "limits_dimensions": {"of the 10 nearest, found by 96 dimensions": (0.75, 0.2)},
+    "limits_meaning": {"telling words from the right half": (0.7, 0.1)},
+    "limits_memory": {"index saved by bits": (0.65, 0.2), "recall by bits, reranked": (0.95, 0.2)},
+    "near_duplicates": {"pairs, F1": (0.9, 0.5)},
+    "objects_by_example": {"objects found, with their place": (0.6, 0.08)},
+    "perceptual_hashes": {"copies found, F1": (0.9, 0.9)},
+    "recommendation": {"last order among five offered": (0.5, 0.25)},
+    "sentiment": {"sentences judged right": (0.65, 0.1)},
+    "speaker_recognition": {"pairs of calls told apart (1 - EER)": (0.75, 0.15), "callers named": (0.35, 0.2)},
+    "voice_commands": {"commands understood": (0.85, 0.2), "new commands understood": (0.7, 0.15)},
 }
 
 
