@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from embeddb.cli.output import UrlOption, connected, err, out, progress_bar
+from embeddb.cli.output import UrlOption, connected, err, in_a_folder, out, progress_bar
+from embeddb.cli.target import EmbeddingArgument, named
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,7 +23,7 @@ CONFIG: Final = Path("alembic.ini")
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The embedding, or any column of vectors.")],
+    name: EmbeddingArgument,
     url: UrlOption = None,
     recall: Annotated[float, typer.Option(help="The recall@10 that searches are to have.")] = 0.95,
     rows: Annotated[
@@ -39,7 +40,11 @@ def command(
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(help="With --try, draw recall against time and size there, as PNG.", show_default=False),
+        typer.Option(
+            help="With --try, draw recall against time and size there, as PNG.",
+            show_default=False,
+            callback=in_a_folder,
+        ),
     ] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Write the change as an Alembic revision, or print it where none can be.")
@@ -64,7 +69,7 @@ def command(
         with progress_bar(name) as update:
             found = advise(
                 connection,
-                name,
+                named(name),
                 recall=recall,
                 rows=rows,
                 memory=memory,

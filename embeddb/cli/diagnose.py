@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 from rich.markdown import Markdown
 
-from embeddb.cli.output import UrlOption, connected, err, out
+from embeddb.cli.output import UrlOption, connected, err, in_a_folder, out
+from embeddb.cli.target import EmbeddingArgument, named
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The embedding, or any column of vectors.")],
+    name: EmbeddingArgument,
     url: UrlOption = None,
     sample: Annotated[int, typer.Option(min=20, help="Rows to look at, drawn at random.")] = 5000,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Neighbours of each.")] = 10,
@@ -22,7 +23,11 @@ def command(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write the report there as Markdown, with its plots as PNG.", show_default=False
+            "--out",
+            "-o",
+            help="Write the report there as Markdown, with its plots as PNG.",
+            show_default=False,
+            callback=in_a_folder,
         ),
     ] = None,
 ) -> None:
@@ -30,7 +35,7 @@ def command(
     from embeddb.insight.diagnose import diagnose
 
     with connected(url) as connection, err.status(name):
-        found = diagnose(connection, name, sample=sample, k=k, duplicate=duplicate)
+        found = diagnose(connection, named(name), sample=sample, k=k, duplicate=duplicate)
     if output is None:
         out.print(Markdown(found.markdown()))
         return

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from embeddb.cli.output import UrlOption, connected, err, progress_bar
+from embeddb.cli.target import EmbeddingArgument, named
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The embedding.")],
+    name: EmbeddingArgument,
     dim: Annotated[int, typer.Option(min=1, help="Principal components to keep.")],
     url: UrlOption = None,
     output: Annotated[
@@ -26,13 +27,15 @@ def command(
     """
     from embeddb.insight.pca import fit_pca
 
+    folder = output or Path(f"pca-{name.rpartition(':')[2]}-{dim}")
     with connected(url) as connection, progress_bar(name) as update:
-        fitted = fit_pca(connection, name, dim, output or Path(f"pca-{name}-{dim}"), progress=update)
+        fitted = fit_pca(connection, named(name), dim, folder, progress=update)
     err.print(f"{fitted.folder}: {dim} components of {fitted.rows:,} rows keep {fitted.kept:.1%} of the squares")
     if fitted.encoder is None:
         err.print("Declare Reduced(encoder, folder) with the encoder that embedded the rows.")
         return
     err.print(
-        f"Declare it as encoder={fitted.encoder!r}; embeddb reembed {name} --to takes what follows.", markup=False
+        f"Declare it as encoder={fitted.encoder!r}; embeddb reembed {fitted.name} --to takes what follows.",
+        markup=False,
     )
     typer.echo(json.dumps(dict(fitted.encoder.config)))

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -29,6 +30,13 @@ UrlOption = Annotated[
     str | None,
     typer.Option("--url", "-u", help="The database, by default $EMBEDDB_URL or $DATABASE_URL.", show_default=False),
 ]
+
+
+def in_a_folder(path: Path | None) -> Path | None:
+    """For an option that names a file to write: refused before the work is done, not after it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.absolute().parent}")
+    return path
 
 
 def database_url(given: str | None) -> str:

@@ -38,7 +38,10 @@ def command(
     from embeddb.insight.recall import keep, measure, unmeasured
 
     with connected(url) as connection:
-        for name in targets or unmeasured(connection):
+        names = targets or unmeasured(connection)
+        if not names:
+            err.print("Nothing to measure: no registered embedding has an index that was not, or has doubled since.")
+        for name in names:
             column = find_embedding(connection, name, encoder)
             connection.commit()
             with progress_bar(name) as update:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, FromClause, Select
+
+
+EmbeddingArgument = Annotated[
+    str,
+    typer.Argument(metavar="TABLE.COLUMN", help="The embedding, registered or not; or package.module:Model.attribute."),
+]
 
 
 def import_path(path: str) -> Any:
@@ -25,6 +31,11 @@ def import_path(path: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise typer.BadParameter(f"{path}: {error}") from error
     return found
+
+
+def named(target: str) -> Any:
+    """What ``embeddb.insight`` takes: the attribute at ``package.module:Model.attribute``, or the name as it is."""
+    return import_path(target) if ":" in target else target
 
 
 def find_embedding(connection: Connection, target: str, encoder: str | None) -> Any:

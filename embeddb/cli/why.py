@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, out
+from embeddb.cli.target import EmbeddingArgument, named
 
 #: Cells of the longest bar.
 BAR = 30
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="The embedding.")],
+    name: EmbeddingArgument,
     query: Annotated[str, typer.Argument(help="What was searched for.")],
     key: Annotated[list[str], typer.Option("--key", "-k", help="The row's primary key; once for each of its columns.")],
     url: UrlOption = None,
@@ -25,7 +26,7 @@ def command(
     from embeddb.insight.match import explain_row
 
     with connected(url) as connection:
-        match = explain_row(connection, name, query, tuple(key))
+        match = explain_row(connection, named(name), query, tuple(key))
     longest = max((abs(word.weight) for word in match.words), default=0) or 1
     table = Table("word", "of the score", "", box=None)
     for word, weight in match.words[:limit]:

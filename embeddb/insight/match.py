@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Engine, Text, cast, literal, select
+from sqlalchemy.exc import DataError
 
 from embeddb.encoders import Encoder, embed_documents, embed_query, from_config
 from embeddb.errors import NoEmbedding, QueryError
@@ -114,8 +115,12 @@ def _text_of(connection: Connection, subject: Subject, key: tuple[Any, ...]) -> 
     for column, value in zip(identity, key, strict=True):
         # As text that Postgres reads: a command line knows no types.
         statement = statement.where(column == cast(literal(str(value), Text), column.type))
-    row = connection.execute(statement).one_or_none()
     shown = ", ".join(map(str, key))
+    try:
+        row = connection.execute(statement).one_or_none()
+    except DataError as error:
+        kinds = ", ".join(f"{column.name} {column.type}" for column in identity)
+        raise QueryError(f"{shown} is no key of {subject.table.name}, which has ({kinds})") from error
     if row is None:
         raise QueryError(f"{subject.table.name} has no row {shown}")
     text = compose(tuple(row), sources, subject.spec.template)

@@ -60,6 +60,7 @@ class Fitted:
     """What ``fit_pca`` wrote: ``kept`` is the share of the squares that is left. ``encoder``: None where the column's
     own is not known."""
 
+    name: str
     folder: Path
     rows: int
     dim: int
@@ -111,7 +112,8 @@ def fit_pca(
         "fingerprint": None if encoder is None else encoder.fingerprint,
     }
     write(folder, projection, told)
-    return Fitted(folder, moments.rows, dim, kept, None if encoder is None else Reduced(encoder, str(folder)))
+    reduced = None if encoder is None else Reduced(encoder, str(folder))
+    return Fitted(subject.name, folder, moments.rows, dim, kept, reduced)
 
 
 def _prepared(vectors: Vectors, metric: MetricName) -> Vectors:

@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.operators import custom_op
 
-from embeddb.errors import QueryError
+from embeddb.errors import CatalogError, QueryError
 from embeddb.orm.effort import LEVELS, MAX_EF_SEARCH, probes, reranks
 from embeddb.orm.index_expression import index_of, indexed
 from embeddb.orm.query_vector import query_expression
@@ -155,7 +155,14 @@ def keep(connection: Connection, fit: Fit) -> bool:
 
 
 def unmeasured(connection: Connection) -> list[str]:
-    """Names of the registered embeddings with an index whose recall is unknown, or known of half the rows or fewer."""
+    """Names of the registered embeddings with an index whose recall is unknown, or known of half the rows or fewer.
+
+    Raises CatalogError where the database has no catalog.
+    """
+    if connection.scalar(text("SELECT to_regclass('embeddb.coverage')")) is None:
+        raise CatalogError(
+            "this database has no catalog, which would know what to measure: name it, as package.module:Model.attribute"
+        )
     names = connection.scalars(
         text(
             "SELECT embedding FROM embeddb.coverage"
