@@ -6,10 +6,10 @@ import argparse
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 import embeddb
@@ -28,16 +28,26 @@ class Figure(NamedTuple):
 
 
 @contextmanager
+def server(url: str | None) -> Iterator[URL]:
+    """The Postgres at ``url``; without one, a new one in a temporary folder, stopped at the end."""
+    if url:
+        given = make_url(url)
+        yield given.set(drivername="postgresql+psycopg") if given.drivername == "postgresql" else given
+    else:
+        with embeddb.LocalPostgres() as local:
+            yield make_url(local.url)
+
+
+@contextmanager
 def database(base: type[DeclarativeBase], url: str | None) -> Iterator[sessionmaker[Session]]:
     """Sessions over a new database with the tables of ``base``, dropped at the end.
 
-    ``url``: of a Postgres with pgvector where a database may be created; None starts one in a temporary folder.
+    ``url``: of a Postgres with pgvector, by a role that may create databases; None starts one.
     """
-    with nullcontext() if url else embeddb.LocalPostgres() as local:
-        given = make_url(url or local.url)  # type: ignore[union-attr]  # one of the two is there
-        name = f"embeddb_example_{uuid.uuid4().hex[:8]}"
-        server = create_engine(given, isolation_level="AUTOCOMMIT")
-        with server.connect() as connection:
+    name = f"embeddb_example_{uuid.uuid4().hex[:8]}"
+    with server(url) as given:
+        outside = create_engine(given, isolation_level="AUTOCOMMIT")
+        with outside.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
         engine = create_engine(given.set(database=name))
         try:
@@ -49,9 +59,9 @@ def database(base: type[DeclarativeBase], url: str | None) -> Iterator[sessionma
             yield sessions
         finally:
             engine.dispose()
-            with server.connect() as connection:
+            with outside.connect() as connection:
                 connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-            server.dispose()
+            outside.dispose()
 
 
 def engine_of(sessions: sessionmaker[Session]) -> Engine:

@@ -20,7 +20,7 @@ from tiny_clip import trained
 
 from embeddb import CLIP, Files, Image, Vector, embedding_column, nearest
 
-SCENES, KINDS = 40, 8
+SCENES, KINDS = 72, 12
 Box = tuple[int, int, int, int]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,9 @@ import pytest
 
 from embeddb.local import LocalPostgres
 
+RECIPES: Final = Path(__file__).parents[2] / "docs" / "recipes.md"
+BLOCK: Final = re.compile(r"^```py\n(.*?)^```", re.DOTALL | re.MULTILINE)
+EXAMPLE: Final = re.compile(r"\(\.\./examples/(\w+\.py)\)")
 FOLDER: Final = Path(__file__).parents[2] / "examples"
 SCRIPTS: Final = sorted(path.stem for path in FOLDER.glob("*.py") if "def main(" in path.read_text(encoding="utf-8"))
 
@@ -77,5 +81,16 @@ def test_example(
 
 
 def test_every_example_is_in_the_recipes() -> None:
-    recipes = (FOLDER.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    recipes = RECIPES.read_text(encoding="utf-8")
     assert [name for name in SCRIPTS if f"../examples/{name}.py" not in recipes] == []
+
+
+def test_recipes_quote_their_examples() -> None:
+    quoted = 0
+    for section in re.split("^##+ ", RECIPES.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        for block in BLOCK.findall(section):
+            [name] = EXAMPLE.findall(section)
+            lines = {line.strip() for line in (FOLDER / name).read_text(encoding="utf-8").splitlines()}
+            assert [line for line in block.splitlines() if line.strip() not in lines] == [], name
+            quoted += 1
+    assert quoted >= len(SCRIPTS) - 1
