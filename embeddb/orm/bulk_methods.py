@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from embeddb.encoders import Progress
 from embeddb.orm.declaration import declarations_of
+from embeddb.orm.following import followed
 from embeddb.orm.pending import embed_instances
 from embeddb.orm.statements import embed_mappings, embed_updated
 
@@ -26,7 +27,8 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
 
     def bulk_save_objects(self: Session, objects: Iterable[object], *args: Any, **kwargs: Any) -> None:
         instances = list(objects)
-        embed_instances(self, instances, progress)
+        with followed(self, {inspect(instance).mapper for instance in instances}):
+            embed_instances(self, instances, progress)
         save(self, instances, *args, **kwargs)
 
     def bulk_insert_mappings(
@@ -40,7 +42,8 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
         # are made, lest a vector stay behind in a dictionary that is used again with other sources.
         rows = list(mappings) if return_defaults else [dict(row) for row in mappings]
         brought = [set(row) for row in rows]
-        embed_mappings(self, inspect(mapper), rows, progress)
+        with followed(self, [inspect(mapper)]):
+            embed_mappings(self, inspect(mapper), rows, progress)
         insert(self, mapper, rows, return_defaults, render_nulls)
         for row, keys in zip(rows, brought, strict=True):
             for declaration in declarations_of(inspect(mapper)):
@@ -50,7 +53,8 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
     def bulk_update_mappings(self: Session, mapper: Any, mappings: Iterable[dict[str, Any]]) -> None:
         rows = list(mappings)
         update(self, mapper, rows)
-        embed_updated(self, inspect(mapper), rows, progress)
+        with followed(self, [inspect(mapper)]):
+            embed_updated(self, inspect(mapper), rows, progress)
 
     methods = (bulk_save_objects, bulk_insert_mappings, bulk_update_mappings)
     if isinstance(owner, Session):

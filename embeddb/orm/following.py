@@ -2,7 +2,7 @@
 
 While an embedding's encoder is being changed its column may be exchanged at any moment. Then every transaction,
 before its first search or flush, asks the catalog which encoder serves, and holds that to its end. At other times a
-session asks once a second whether a change has begun. A change takes longer: its new column has to be filled first.
+session asks every half second whether a change has begun. An exchange comes three seconds after that at the earliest.
 
 Text is then encoded by the encoder that serves. Rows are left to the queue, whose workers have it.
 """
@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -20,13 +21,16 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Mapper, Session
 
 from embeddb.encoders import Encoder, embed_query, from_config
+from embeddb.errors import EncoderError
 from embeddb.orm.declaration import Declaration, declarations_of
+from embeddb.orm.serving import serves_other, serving
 from embeddb.orm.settings import Settings
 
-#: Seconds between two looks whether an encoder is being changed.
-INTERVAL: Final = 1.0
+#: Seconds between two looks whether an encoder is being changed. ``embeddb.swap`` relies on it.
+INTERVAL: Final = 0.5
 
 _INFO_KEY: Final = "embeddb_serving"
+_BOUND_KEY: Final = "embeddb_bound"
 
 # A database without the catalog, or of an older one, or a role that may not look, has nothing to follow.
 _THERE: Final = text(
@@ -90,26 +94,48 @@ class _Follower:
 _followers: WeakKeyDictionary[Engine, _Follower] = WeakKeyDictionary()
 
 
-def other_encoders(
-    session: Session, mappers: Iterable[Mapper[Any]], bind_arguments: Mapping[str, Any]
-) -> dict[Settings, Encoder]:
-    """The encoders that serve these classes' embeddings in the session's database and are not the declared ones."""
+@contextmanager
+def followed(
+    session: Session, mappers: Iterable[Mapper[Any]], bind_arguments: Mapping[str, Any] | None = None
+) -> Iterator[Mapping[Settings, Encoder]]:
+    """Within the block these classes' embeddings are read and written by the encoders that serve; yields those that
+    are not the declared ones."""
     mappers = [mapper for mapper in mappers if declarations_of(mapper)]
-    if not mappers:
-        return {}
-    bound = {"mapper": mappers[0], **bind_arguments}
+    others: Mapping[Settings, Encoder] = {}
+    if mappers:
+        bound = {"mapper": mappers[0], **(bind_arguments or {})}
+        session.info[_BOUND_KEY] = bound
+        others = _others(session, bound, (declaration for mapper in mappers for declaration in declarations_of(mapper)))
+    with serving(others):
+        yield others
+
+
+def check_serving(session: Session, declarations: Iterable[Declaration]) -> None:
+    """After encoding, which may have taken long, before anything is written: EncoderError where another one serves."""
+    declarations = [declaration for declaration in declarations if not serves_other(declaration.settings)]
+    exchanged = _others(session, session.info[_BOUND_KEY], declarations)
+    for declaration in declarations:
+        if declaration.settings in exchanged:
+            raise EncoderError(
+                f"{declaration.name}: its encoder was exchanged while rows were being embedded, and nothing was "
+                "written; try the transaction again"
+            )
+
+
+def _others(
+    session: Session, bound: Mapping[str, Any], declarations: Iterable[Declaration]
+) -> Mapping[Settings, Encoder]:
+    """The encoders that serve these embeddings in the session's database and are not the declared ones."""
     engine = session.get_bind(**bound).engine
     follower = _followers.get(engine) or _followers.setdefault(engine, _Follower())
     if time.monotonic() - follower.looked > INTERVAL:
-        follower.look(session.connection(bind_arguments=bound))
+        follower.look(session.connection(bind_arguments=dict(bound)))
     if follower.changing:
-        connection = session.connection(bind_arguments=bound)  # begins the transaction
+        connection = session.connection(bind_arguments=dict(bound))  # begins the transaction
         if session.info.get(_INFO_KEY) is not session.get_transaction():
             follower.read(connection)
             session.info[_INFO_KEY] = session.get_transaction()
-    if not follower.serving:
-        return {}
-    return follower.others(declaration for mapper in mappers for declaration in declarations_of(mapper))
+    return follower.others(declarations) if follower.serving else {}
 
 
 def _as_json(config: Mapping[str, Any]) -> str:

@@ -14,9 +14,8 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_sess
 from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
 from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
-from embeddb.orm.following import other_encoders
+from embeddb.orm.following import followed
 from embeddb.orm.pending import Pending, embed_instances, embed_pendings, stale
-from embeddb.orm.serving import serving
 from embeddb.orm.statements import embed_statement
 
 SessionTarget = (
@@ -43,7 +42,7 @@ class _Hooks:
     def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
         written = [*session.new, *session.dirty]
         mappers = dict.fromkeys(inspect(instance).mapper for instance in written)
-        with serving(other_encoders(session, mappers, {})):
+        with followed(session, mappers):
             session.info[_FLUSHED] = embed_instances(session, written, self.progress)
 
     def after_flush_postexec(self, session: Session, context: UOWTransaction) -> None:
@@ -55,8 +54,7 @@ class _Hooks:
     def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
         if state.is_column_load or state.is_relationship_load:
             return None
-        others = other_encoders(state.session, state.all_mappers, state.bind_arguments)
-        with serving(others):
+        with followed(state.session, state.all_mappers, state.bind_arguments) as others:
             if state.is_insert or state.is_update:
                 return embed_statement(state, self.progress)
             return state.invoke_statement() if others and state.is_select else None

@@ -19,6 +19,7 @@ from embeddb.errors import EncoderError, SourceError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.encode import encode_rows
+from embeddb.orm.following import check_serving
 from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
 from embeddb.sources.inputs import Reader
@@ -80,6 +81,7 @@ def embed_pendings(session: Session, pendings: Iterable[Pending], progress: Prog
     for (encoder, reader, on_error), rows in batches.items():
         try:
             vectors = _encode(encoder, reader, rows, progress)
+            check_serving(session, {pending.declaration for pending in rows})
         except (EncoderError, SourceError) as error:
             if on_error == "raise":
                 raise

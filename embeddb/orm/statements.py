@@ -24,6 +24,7 @@ from embeddb.errors import EncoderError, SourceError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.encode import encode_rows
+from embeddb.orm.following import check_serving
 from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
 from embeddb.vectors import Vector, check_vector
@@ -130,12 +131,14 @@ def _encode(
         return f"{declaration.name} of row {number + 1}"
 
     try:
-        return encode_rows(declaration.encoder, declaration.inputs.reader, located, name=name, progress=progress)
+        vectors = encode_rows(declaration.encoder, declaration.inputs.reader, located, name=name, progress=progress)
+        check_serving(session, [declaration])
     except (EncoderError, SourceError) as error:
         if declaration.settings.on_error == "raise":
             raise
         hand_over(session, [declaration], error)
         return None
+    return vectors
 
 
 def _locate(declaration: Declaration, row: Row) -> str | bytes | None:

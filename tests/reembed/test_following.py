@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import embeddb
 from embeddb import HNSW, Vector, declared, embedding_column, install, nearest, register
-from embeddb.encoders import Encoder, Hashing, WordVectors
+from embeddb.encoders import Encoder, Hashing, Vectors, WordVectors
+from embeddb.errors import EncoderError
 from embeddb.orm import following
 from embeddb.spec import EmbeddingSpec
 
@@ -55,6 +57,16 @@ def sessions(engine18: Engine, monkeypatch: pytest.MonkeyPatch) -> sessionmaker[
     return factory
 
 
+@pytest.fixture
+def same_dim(tmp_path: Path) -> WordVectors:
+    """An encoder whose vectors Postgres would compare with the old one's."""
+    file, generator = tmp_path / "words.txt", np.random.default_rng(1)
+    words = ["title", "late", "too", "by", "mappings", "objects", "update", *map(str, range(100))]
+    lines = [f"{word} {' '.join(map(str, generator.normal(size=32)))}" for word in words]
+    file.write_text(f"{len(words)} 32\n" + "\n".join(lines))
+    return WordVectors(str(file))
+
+
 def expand(engine: Engine, encoder: Encoder = NEW) -> None:
     sql(engine, "SELECT embeddb.expand(cast(:spec AS jsonb))", spec=spec(encoder).to_json())
     embeddb.drain(engine)
@@ -90,12 +102,10 @@ def test_searches_follow_a_swap_a_return_and_the_end(engine18: Engine, sessions:
     assert dims(engine18) == {(48,)}
 
 
-def test_the_same_dimensions_are_told_apart(engine18: Engine, sessions: sessionmaker[Session], tmp_path: Path) -> None:
-    file, generator = tmp_path / "words.txt", np.random.default_rng(1)
-    words = ["title", *map(str, range(100))]
-    lines = [f"{word} {' '.join(map(str, generator.normal(size=32)))}" for word in words]
-    file.write_text(f"{len(words)} 32\n" + "\n".join(lines))
-    expand(engine18, WordVectors(str(file)))
+def test_the_same_dimensions_are_told_apart(
+    engine18: Engine, sessions: sessionmaker[Session], same_dim: WordVectors
+) -> None:
+    expand(engine18, same_dim)
     swap(engine18)
     with sessions() as session:
         row = session.execute(nearest(Article.embedding, "title 17", distance=True).limit(1)).one()
@@ -187,3 +197,60 @@ def test_changes_out_of_order_are_refused(engine18: Engine, sessions: sessionmak
     assert sql(engine18, "SELECT count(*) FROM embeddb.embedding") == 1
     with sessions() as session:
         assert found(session, "title 3") == "title 3"
+
+
+def test_a_change_of_three_seconds_is_noticed(engine18: Engine, same_dim: WordVectors) -> None:
+    """Vectors of as many dimensions, which Postgres would compare; nobody is made to look more often than usual."""
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    factory = sessionmaker(engine18)
+    install(factory)
+    with factory.begin() as session:
+        session.add_all(Article(title=f"title {number}") for number in range(20))
+    expand(engine18, same_dim)
+    swap(engine18)
+    with factory() as session:
+        best = session.execute(nearest(Article.embedding, "title 7", distance=True).limit(1)).one()
+        assert best.distance == pytest.approx(0, abs=1e-6)
+
+
+def test_bulk_methods_write_no_vectors_of_the_old_encoder(
+    sessions: sessionmaker[Session], engine18: Engine, same_dim: WordVectors
+) -> None:
+    expand(engine18, same_dim)
+    swap(engine18)
+    with sessions.begin() as session:
+        session.bulk_insert_mappings(Article, [{"id": 501, "title": "by mappings"}])
+        session.bulk_save_objects([Article(id=502, title="by objects")])
+        session.bulk_update_mappings(Article, [{"id": 1, "title": "by update"}])
+    waiting = "SELECT count(*) FROM articles WHERE id IN (501, 502) AND embedding IS NULL"
+    assert sql(engine18, waiting) == 2
+    embeddb.drain(engine18)
+    with sessions() as session:
+        for title in ("by mappings", "by objects", "by update"):
+            assert found(session, title) == title
+
+
+def test_an_encoder_that_takes_long_writes_nothing_after_the_exchange(
+    sessions: sessionmaker[Session], engine18: Engine, same_dim: WordVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expand(engine18, same_dim)
+    monkeypatch.setattr(following, "INTERVAL", 3600)  # the session has just looked
+    encode = Hashing.encode_documents
+
+    def exchanged_meanwhile(self: Hashing, inputs: Sequence[str]) -> Vectors:
+        monkeypatch.undo()
+        swap(engine18)
+        return encode(self, inputs)
+
+    monkeypatch.setattr(Hashing, "encode_documents", exchanged_meanwhile)
+    with sessions() as session:
+        session.add(Article(id=601, title="too late"))
+        with pytest.raises(EncoderError, match="exchanged while rows were being embedded.*try the transaction again"):
+            session.commit()
+        session.rollback()
+        session.add(Article(id=601, title="too late"))
+        session.commit()
+    embeddb.drain(engine18)
+    with sessions() as session:
+        assert found(session, "too late") == "too late"

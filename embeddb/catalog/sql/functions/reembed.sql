@@ -58,7 +58,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %I.%I(%s)', e.relation, aside, embeddb.pgvector_schema(),
                    spec ->> 'storage', (spec ->> 'dim')::integer);
     made := embeddb.register(spec || jsonb_build_object('column', aside, 'mode', 'queued', 'on_update', 'keep'), NULL, path);
-    INSERT INTO embeddb.reembedding (serving, shadow, spec) VALUES (old, made, spec);
+    INSERT INTO embeddb.reembedding (serving, shadow, spec, started_at) VALUES (old, made, spec, clock_timestamp());
     PERFORM embeddb.backfill(embeddb.name(made));
     PERFORM embeddb.next_generation();
     RETURN embeddb.name(made);
@@ -67,11 +67,15 @@ END $$;
 -- Exchanges the columns of an embedding whose new one is filled. At most `max_pending` rows may still wait for their new
 -- vector: searches will find them only then. Where searches and writers that are under way do not end within 0.3 s it gives
 -- up (55P03, lock_not_available): try again. Returns the name of the old embedding.
+--
+-- Applications look every half second whether a change has begun, and only then hold off exchanges while they search. So
+-- the first exchange waits, without any lock, until all have had the time to look, and to end what they were at.
 CREATE OR REPLACE FUNCTION embeddb.swap(embedding text, max_pending bigint DEFAULT 0) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r embeddb.reembedding := embeddb.find_reembedding(embedding, 'filling');
 BEGIN
+    PERFORM pg_sleep(greatest(0, 3 - extract(epoch FROM clock_timestamp() - r.started_at)));
     RETURN embeddb.exchange(r, max_pending);
 END $$;
 
