@@ -6,14 +6,20 @@ import gc
 import os
 import platform
 import statistics
+import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
 from rich.console import Console
 from rich.table import Table
+
+from embeddb import LocalPostgres
 
 Times = Mapping[str, Sequence[float]]
 
@@ -30,6 +36,16 @@ class Figure:
     def ratios(self, times: Times) -> list[float]:
         """One ratio for each round, in which both ran."""
         return [base / ours for base, ours in zip(times[self.base], times[self.ours], strict=True)]
+
+
+@contextmanager
+def server(shared_buffers: str = "4GB") -> Iterator[str]:
+    """The URL of an embedded Postgres whose buffers hold the index, as pgvector advises; gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="embeddb-") as folder:
+        with LocalPostgres(folder) as local, psycopg.connect(local.dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER SYSTEM SET shared_buffers = {}").format(shared_buffers))
+        with LocalPostgres(folder) as local:
+            yield local.url
 
 
 def take_turns(

@@ -1,13 +1,14 @@
 """One report on searching: index kinds, growth, filters, and other stores; a Markdown file with its plots.
 
-    python -m benchmarks.report --out FOLDER [--quick] [--rows 100000] [--million] [--url URL] [--parts kinds,growth]
+    python -m benchmarks.report --output FOLDER [--quick] [--rows 100000] [--million] [--url URL] [--parts kinds,growth]
 
 Parts: kinds (recall against queries a second, build time and size of every kind of index), growth (10,000 rows to
 300,000, or to a million with --million), filters (those of benchmarks.filters), rivals (pgvector.sqlalchemy,
 langchain-postgres, LlamaIndex, LanceDB and Chroma, as far as they can be imported). --quick: 10,000 rows, in a minute.
 
-Vectors are those of benchmarks.generated; --real FILE.npy: unit vectors of your own, for the rivals as well. Recall is
-against exact search by numpy, of 200 vectors that are not among the rows.
+Vectors are those of benchmarks.generated; --cranfield FOLDER: for the rivals MiniLM's of the sentences of cran.all.1400
+as well. Recall is against exact search by numpy, of 200 vectors that are not among the rows. The server is an embedded
+one with 4 GB of shared buffers, unless --url names another.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks import filters
 from benchmarks.generated import DIM, Array, Data, K, generate
-from benchmarks.harness import machine, take_turns
+from benchmarks.harness import machine, server, take_turns
 from benchmarks.rivals import RIVALS, TITLE, Rival
-from embeddb import HNSW, IVFFlat, LocalPostgres, bulk_load, embedding_column, nearest
+from benchmarks.search import sentences
+from embeddb import HNSW, IVFFlat, bulk_load, embedding_column, nearest
 from embeddb.encoders import Hashing
 from embeddb.insight.recall import keep, measure
 from embeddb.spec import VectorIndex
@@ -48,14 +50,14 @@ KINDS: dict[str, Callable[[int], VectorIndex]] = {
 }
 
 
-def model(index: VectorIndex | None) -> Any:
+def model(index: VectorIndex | None, table: str = "bench_report") -> Any:
     """The table's class with that index."""
 
     class Base(DeclarativeBase):
         pass
 
     class Row(Base):
-        __tablename__ = "bench_report"
+        __tablename__ = table
         id: Mapped[int] = mapped_column(primary_key=True)
         title: Mapped[str]
         embedding: Mapped[Any] = embedding_column("title", encoder=Hashing(dim=DIM), index=index)
@@ -63,9 +65,9 @@ def model(index: VectorIndex | None) -> Any:
     return Row
 
 
-def fill(engine: Engine, vectors: Array) -> None:
+def fill(engine: Engine, vectors: Array, table: str = "bench_report") -> None:
     """Load the table anew, without an index."""
-    row = model(None)
+    row = model(None, table)
     titles = [TITLE.format(number) for number in range(len(vectors))]
     with engine.begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
@@ -73,7 +75,7 @@ def fill(engine: Engine, vectors: Array) -> None:
         row.metadata.create_all(connection)
         bulk_load(connection, row, {"id": np.arange(len(vectors)), "title": titles, "embedding": vectors})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE bench_report"))
+        connection.exec_driver_sql(f"VACUUM ANALYZE {connection.dialect.identifier_preparer.quote(table)}")
 
 
 def build(engine: Engine, row: Any) -> tuple[float, int]:
@@ -81,7 +83,9 @@ def build(engine: Engine, row: Any) -> tuple[float, int]:
     (index,) = row.__table__.indexes
     with engine.begin() as connection:
         index.drop(connection, checkfirst=True)
-        rows = connection.scalar(text("SELECT reltuples FROM pg_class WHERE oid = 'bench_report'::regclass"))
+        rows = connection.scalar(
+            text("SELECT reltuples FROM pg_class WHERE relname = :name"), {"name": row.__tablename__}
+        )
         # A graph that does not fit is built many times slower; a parallel build reserves all of it in /dev/shm.
         memory = max(64, int(3 * DIM * float(rows or 0) / 2**19))
         connection.execute(text("SELECT set_config('maintenance_work_mem', :memory, true)"), {"memory": f"{memory}MB"})
@@ -185,7 +189,7 @@ def growth(engine: Engine, sizes: Sequence[int], out: Path) -> list[str]:
     return [*lines, "", "![latency by rows](growth.png)"]
 
 
-def filtered(engine: Engine, data: Data, runs: int) -> list[str]:
+def filtered(engine: Engine, data: Data, runs: int, out: Path) -> list[str]:
     """The table of benchmarks.filters."""
     filters.fill(engine, data)
     with engine.connect() as connection:
@@ -199,9 +203,11 @@ def filtered(engine: Engine, data: Data, runs: int) -> list[str]:
         "| " + " | ".join(str(c.header) for c in table.columns) + " |",
     ]
     lines.append("|---" * len(table.columns) + "|")
-    found = zip(*(column.cells for column in table.columns), strict=True)
-    lines += ["| " + " | ".join(map(str, cells)) + " |" for cells in found]
-    return [*lines, "", "ratio: to the better of exact and iterative, the latter where its recall is above .985."]
+    found = list(zip(*(map(str, column.cells) for column in table.columns), strict=True))
+    _plot_filters(out / "filters.png", found, len(data.stored))
+    lines += ["| " + " | ".join(cells) + " |" for cells in found]
+    lines += ["", "ratio: to the better of exact and iterative, the latter where its recall is above .985."]
+    return [*lines, "", "![time and recall by filter](filters.png)"]
 
 
 class Ours(Rival):
@@ -209,11 +215,12 @@ class Ours(Rival):
 
     name = "embeddb"
     index: VectorIndex = HNSW()
+    table = "bench_report"
 
     def load(self, vectors: Array) -> None:
         self.engine = create_engine(self.url)
-        self.row = model(self.index)
-        fill(self.engine, vectors)
+        self.row = model(self.index, self.table)
+        fill(self.engine, vectors, self.table)
         build(self.engine, self.row)
         self.session = Session(self.engine)
         self.ids = searching(self.session, self.row)
@@ -231,7 +238,30 @@ class Ours(Rival):
         self.engine.dispose()
 
 
-def rivals(url: str, data: Data, out: Path, runs: int, what: str) -> list[str]:
+class OursHalf(Ours):
+    """The same with an index of half the size."""
+
+    name = "embeddb, HNSW(cast=halfvec)"
+    index = HNSW(cast="halfvec")
+    table = "bench_report_half"
+
+
+class OursColumns(Ours):
+    """embeddb over the first table, asked for two columns instead of entities."""
+
+    name = "embeddb, columns"
+
+    def load(self, vectors: Array) -> None:
+        self.engine = create_engine(self.url)
+        self.row = model(self.index)
+        self.session = Session(self.engine)
+
+    def search(self, query: Array) -> Sequence[int]:
+        statement = nearest(self.row.embedding, query).with_only_columns(self.row.id, self.row.title).limit(K)
+        return [row.id for row in self.session.execute(statement)]
+
+
+def rivals(url: str, data: Data, runs: int, what: str) -> list[str]:
     """Queries a second of every store at a recall of .95 or more, in turns."""
     lines = [
         f"## Other stores, {len(data.stored):,} {what} × {DIM}, one connection, recall@{K} ≥ {TARGET}",
@@ -242,7 +272,7 @@ def rivals(url: str, data: Data, out: Path, runs: int, what: str) -> list[str]:
     ready: dict[str, tuple[Rival, int, float]] = {}
     skipped: list[str] = []
     with ExitStack() as stack:
-        stores: tuple[type[Rival], ...] = (Ours, *RIVALS)
+        stores: tuple[type[Rival], ...] = (Ours, OursColumns, OursHalf, *RIVALS)
         for kind in stores:
             rival = kind(url, stack.enter_context(tempfile.TemporaryDirectory()))
             try:
@@ -284,7 +314,27 @@ def _plot_curves(path: Path, curves: dict[str, list[tuple[float, float]]], rows:
     axes.set(xlabel=f"recall@{K}", ylabel="queries/s, one connection", title=f"{rows:,} rows × {DIM}, {machine()}")
     axes.axvline(TARGET, color="grey", linewidth=0.5)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def _plot_filters(path: Path, found: Sequence[Sequence[str]], rows: int) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    names, recall, _, exact, iterative, its_recall, ours, _ = zip(*found, strict=True)
+    figure, (above, below) = pyplot.subplots(2, figsize=(9, 7), sharex=True, layout="constrained")
+    for name, times in {"exact": exact, "iterative": iterative, "nearest": ours}.items():
+        above.semilogy(names, list(map(float, times)), marker="o", label=name)
+    above.set(ylabel="ms, median", title=f"{rows:,} rows × {DIM}, {machine()}")
+    above.legend()
+    below.plot(names, list(map(float, its_recall)), marker="o", color="C1")
+    below.plot(names, list(map(float, recall)), marker="o", color="C2")
+    below.set(ylabel=f"recall@{K}", ylim=(0, 1.05))
+    below.tick_params(axis="x", rotation=25)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 
@@ -297,44 +347,44 @@ def _plot_growth(path: Path, shown: Sequence[tuple[int, float]]) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     axes.semilogx(*zip(*shown, strict=True), marker="o")
     axes.set(xlabel="rows", ylabel=f"ms at recall@{K} of {TARGET}", ylim=(0, None), title=machine())
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="the folder for report.md and its plots")
+    parser.add_argument("--output", type=Path, required=True, help="the folder for report.md and its plots")
     parser.add_argument("--quick", action="store_true", help="10,000 rows")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--million", action="store_true", help="let growth go to a million rows")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--parts", default="kinds,growth,filters,rivals")
-    parser.add_argument("--real", type=Path, help="unit vectors as .npy, for the rivals as well")
+    parser.add_argument("--cranfield", type=Path, help="the folder with cran.all.1400")
     parser.add_argument("--url", help="a database of your own; its tables bench_* and data_bench_llama are replaced")
     options = parser.parse_args()
     if options.quick:
         options.rows, options.runs = 10_000, 3
     sizes = [1_000, 10_000] if options.quick else [10_000, 100_000, 1_000_000 if options.million else 300_000]
     parts = options.parts.split(",")
-    options.out.mkdir(parents=True, exist_ok=True)
+    options.output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        url = options.url or stack.enter_context(LocalPostgres()).url
+        url = options.url or stack.enter_context(server())
         engine = create_engine(url, connect_args={"prepare_threshold": 0})
         stack.callback(engine.dispose)
         data = generate(options.rows)
         work: dict[str, Callable[[], list[str]]] = {
-            "kinds": lambda: kinds(engine, data, options.out),
-            "growth": lambda: growth(engine, sizes, options.out),
-            "filters": lambda: filtered(engine, data, min(options.runs, 3)),
-            "rivals": lambda: rivals(url, data, options.out, options.runs, "generated rows"),
+            "kinds": lambda: kinds(engine, data, options.output),
+            "growth": lambda: growth(engine, sizes, options.output),
+            "filters": lambda: filtered(engine, data, min(options.runs, 3), options.output),
+            "rivals": lambda: rivals(url, data, options.runs, "generated rows"),
         }
         lines = ["# Searching", "", f"{machine()}, {datetime.now(UTC):%Y-%m-%d}. Medians; one connection."]
         for part in parts:
             lines += ["", *work[part]()]
-            if part == "rivals" and options.real is not None:
-                real = Data.of(np.random.default_rng(0).permutation(np.load(options.real)))
-                lines += ["", *rivals(url, real, options.out, options.runs, f"rows of {options.real.stem}")]
-            (options.out / "report.md").write_text("\n".join(lines) + "\n")
+            if part == "rivals" and options.cranfield is not None:
+                real = Data.of(sentences(options.cranfield))
+                lines += ["", *rivals(url, real, options.runs, "sentences of Cranfield by MiniLM")]
+            (options.output / "report.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

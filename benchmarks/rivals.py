@@ -11,7 +11,10 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
+import psycopg
+from pgvector.psycopg import register_vector
 from pgvector.sqlalchemy import VECTOR as STOCK
+from psycopg.sql import SQL
 from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -78,6 +81,38 @@ class PgvectorSQLAlchemy(Rival):
     def close(self) -> None:
         self.session.close()
         self.engine.dispose()
+
+
+class PgvectorColumns(PgvectorSQLAlchemy):
+    """The same, asked for two columns instead of entities."""
+
+    name = "pgvector.sqlalchemy, columns"
+
+    def search(self, query: Array) -> Sequence[int]:
+        statement = select(_Stock.id, _Stock.title).order_by(_Stock.embedding.cosine_distance(query)).limit(K)
+        return [row.id for row in self.session.execute(statement)]
+
+
+class Psycopg(Rival):
+    """psycopg by hand over that table: a prepared statement, everything in binary."""
+
+    name = "psycopg, prepared, binary"
+
+    def load(self, vectors: Array) -> None:
+        dsn = make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self.connection = psycopg.connect(dsn, autocommit=True, prepare_threshold=0)
+        register_vector(self.connection)
+
+    def tune(self, effort: int) -> None:
+        self.connection.execute(SQL("SET hnsw.ef_search = {}").format(effort))
+
+    def search(self, query: Array) -> Sequence[int]:
+        statement = "SELECT id, title FROM bench_report ORDER BY embedding <=> %b LIMIT %b"
+        with self.connection.cursor(binary=True) as cursor:
+            return [row[0] for row in cursor.execute(statement, (query, K))]
+
+    def close(self) -> None:
+        self.connection.close()
 
 
 class LangChain(Rival):
@@ -199,4 +234,12 @@ class Chroma(Rival):
             self.client.delete_collection(collection.name)
 
 
-RIVALS: tuple[type[Rival], ...] = (PgvectorSQLAlchemy, LangChain, LlamaIndex, LanceDB, Chroma)
+RIVALS: tuple[type[Rival], ...] = (
+    PgvectorSQLAlchemy,
+    PgvectorColumns,
+    Psycopg,
+    LangChain,
+    LlamaIndex,
+    LanceDB,
+    Chroma,
+)

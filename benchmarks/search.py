@@ -235,6 +235,14 @@ def records(source: str) -> list[dict[str, str]]:
     return found
 
 
+def sentences(folder: Path) -> NDArray[np.float32]:
+    """all-MiniLM-L6-v2's vectors of the sentences of Cranfield's abstracts, each once, in random order."""
+    bodies = (fields["W"] for fields in records((folder / "cran.all.1400").read_text()))
+    found = {sentence for body in bodies for sentence in body.split(" . ") if len(sentence.split()) > 4}
+    shuffled = np.random.default_rng(0).permutation(sorted(found)).tolist()
+    return SentenceTransformer("all-MiniLM-L6-v2").encode_documents(shuffled)
+
+
 def ndcg(gains: list[int], possible: list[int]) -> float:
     """Normalised discounted cumulative gain at 10 (Järvelin and Kekäläinen 2002)."""
     discounts = 1 / np.log2(np.arange(2, K + 2))
