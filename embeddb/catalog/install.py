@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -22,6 +23,12 @@ _CLOSE: Final = (
     "REVOKE ALL ON ALL ROUTINES IN SCHEMA embeddb FROM PUBLIC",
     "SELECT embeddb.refresh(e.id) FROM embeddb.embedding e JOIN pg_catalog.pg_class c ON c.oid = e.relation",
 )
+
+# A comment may stand above it. Functions that a DO block makes are not among these.
+_FUNCTION: Final = re.compile(
+    r"(?:--[^\n]*\n|\s)*CREATE OR REPLACE (?:FUNCTION|PROCEDURE) embeddb\.(\w+).*?\sAS (\$\w*\$)(.*)\2", re.DOTALL
+)
+_BODIES: Final = text("SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pronamespace = to_regnamespace('embeddb')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,13 @@ def require(connection: Connection) -> Status:
     if found.outdated:
         raise CatalogOutdated
     return found
+
+
+def differing_functions(connection: Connection) -> list[str]:
+    """The catalog's functions that are missing, or have another text than this package gives them."""
+    there = {(name, body) for name, body in connection.execute(_BODIES).all()}
+    made = (_FUNCTION.match(statement) for statement in upgrade_statements(len(steps()), _vector_schema(connection)))
+    return sorted({match[1] for match in made if match is not None and (match[1], match[3]) not in there})
 
 
 def upgrade_statements(installed: int = 0, vector_schema: str = "public") -> Iterator[str]:

@@ -8,24 +8,26 @@ from typing import Any, Final, Literal, NamedTuple
 from alembic.autogenerate import produce_migrations
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, MetaData, text
+from psycopg import sql
+from sqlalchemy import Connection, MetaData
 
+from embeddb.catalog.blocks import blocks
 from embeddb.catalog.indexes import read_index_states
-from embeddb.catalog.install import Status, status
+from embeddb.catalog.install import Status, differing_functions, status
 from embeddb.encoders import Encoder
 from embeddb.errors import CatalogError
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
 from embeddb.migrate.embedding_operations import RefreshEmbeddingOp
 from embeddb.migrate.environment import look, pending
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp
 from embeddb.migrate.weights import changed_weights
 from embeddb.migrate.words import all_in_words
+from embeddb.naming import embedding_name
 from embeddb.orm import declared
 
 Place = Literal["catalog", "migrations", "models", "database", "encoder"]
 
-_PROBLEMS: Final = text(
-    "SELECT v.name, p FROM embeddb.embeddings v, LATERAL embeddb.problems(v.id) AS p ORDER BY v.name, p"
-)
+_SQL: Final = blocks("embeddb.migrate", "drift.sql")
 _UPGRADE: Final = "alembic upgrade head"
 
 
@@ -71,11 +73,14 @@ def _find(
         yield Drift("catalog", f"{error}", "CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE")
         return
     yield from _catalog(found, config)
+    installed = not found.missing and not found.outdated
+    broken = _BrokenIndexes(connection) if installed else None
     if models is not None:
-        yield from _models(context, models, config, behind)
-    if found.missing or found.outdated:
+        yield from _models(context, models, config, behind, broken)
+    if broken is None:
         return
     yield from _database(connection)
+    yield from broken.drifts()
     if encoders:
         yield from _encoders(connection, models)
 
@@ -104,12 +109,39 @@ def _catalog(found: Status, config: Config | None) -> Iterator[Drift]:
         )
 
 
-def _models(context: MigrationContext, models: Any, config: Config | None, behind: bool) -> Iterator[Drift]:
+class _BrokenIndexes:
+    """Indexes that the database itself knows to be amiss: the models, which miss them too, have no part in it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.missing = [str(row.name) for row in _ask(connection, "unindexed")]
+        self.invalid = [index for index in read_index_states(connection) if not index.valid and not index.held]
+
+    def drifts(self) -> Iterator[Drift]:
+        for name in self.missing:
+            yield Drift("database", f"{name}: the index that it declares is not there", f"embeddb index build {name}")
+        for index in self.invalid:
+            yield Drift("database", f"index {index.place} is invalid: searches do not use it", "embeddb index repair")
+
+    def concern(self, operation: Any) -> bool:
+        """Is this operation what the models make of one of these?"""
+        if not isinstance(operation, CreateVectorIndexOp | DropVectorIndexOp):
+            return False
+        wanted = operation.index
+        name = embedding_name(wanted.table, wanted.column, wanted.schema)
+        missing = isinstance(operation, CreateVectorIndexOp) and name in self.missing
+        return missing or any((index.table, index.name) == (wanted.table, wanted.name) for index in self.invalid)
+
+
+def _models(
+    context: MigrationContext, models: Any, config: Config | None, behind: bool, broken: _BrokenIndexes | None
+) -> Iterator[Drift]:
     upgrade = produce_migrations(context, models).upgrade_ops
     assert upgrade is not None
-    # The catalog and its triggers are looked at by themselves.
+    # The catalog, its triggers and what is amiss with indexes are looked at by themselves.
     elsewhere = InstallEmbeddbOp | UpgradeEmbeddbOp | RefreshEmbeddingOp
-    operations = [op for op in upgrade.ops if not isinstance(op, elsewhere)]
+    operations = [
+        op for op in upgrade.ops if not isinstance(op, elsewhere) and not (broken is not None and broken.concern(op))
+    ]
     if behind:
         remedy = f"{_UPGRADE}, and look again"
     elif config is None:
@@ -121,13 +153,36 @@ def _models(context: MigrationContext, models: Any, config: Config | None, behin
 
 
 def _database(connection: Connection) -> Iterator[Drift]:
-    for name, problem in connection.execute(_PROBLEMS).all():
+    for function in differing_functions(connection):
+        yield Drift("catalog", f"the function embeddb.{function} is not this package's", "embeddb schema upgrade")
+    for orphan in _ask(connection, "orphans"):
+        what = f"{orphan.name}: registered, and its table is gone"
+        yield Drift("database", what, f"SELECT embeddb.unregister({orphan.id})")
+    broken: set[str] = set()
+    for name, problem in _ask(connection, "problems"):
+        broken.add(name)
         what, _, call = problem.rpartition(": call ")
-        quoted = name.replace("'", "''")
-        yield Drift("database", f"{name}: {what}", f"SELECT {call}('{quoted}')")
-    for index in read_index_states(connection):
-        if not index.valid and not index.held:
-            yield Drift("database", f"index {index.place} is invalid: searches do not use it", "embeddb index repair")
+        yield Drift("database", f"{name}: {what}", _call(f"SELECT {call}({{name}})", name))
+    for (name,) in _ask(connection, "outdated"):
+        if name not in broken:
+            broken.add(name)
+            what = f"{name}: its triggers were made for other names of columns, or by another version"
+            yield Drift("database", what, _call("SELECT embeddb.refresh({name})", name))
+    for name, function in _ask(connection, "rewritten"):
+        if name not in broken:
+            remedy = (
+                "BEGIN; SELECT embeddb.disarm({name}); SELECT embeddb.refresh({name});"
+                " SELECT embeddb.make_functions(embeddb.find({name})); COMMIT"
+            )
+            yield Drift("database", f"{name}: somebody has rewritten its function {function}", _call(remedy, name))
+
+
+def _ask(connection: Connection, block: str) -> Iterator[Any]:
+    return iter(connection.exec_driver_sql(_SQL[block], execution_options={"no_parameters": True}).all())
+
+
+def _call(statement: str, name: str) -> str:
+    return sql.SQL(statement).format(name=name).as_string(None)
 
 
 def _encoders(connection: Connection, models: Any) -> Iterator[Drift]:

@@ -43,7 +43,7 @@ def look(config: Config, at: Callable[[MigrationContext], T]) -> T:
         return []  # nothing to migrate
 
     scripts = ScriptDirectory.from_config(config)
-    with EnvironmentContext(config, scripts, fn=run):
+    with EnvironmentContext(config, scripts, fn=run, dont_mutate=True):  # or it makes its table of versions
         scripts.run_env()
     return found[0]
 

@@ -38,21 +38,29 @@ def changed_weights(
 ) -> Iterator[Weights]:
     """Embeddings whose encoder has another fingerprint than is noted.
 
-    ``encoders``: those of models, by embedding. ``others``: make those that are not among them of the configuration
-    that is registered; else they are left out.
+    ``encoders``: those of models, by embedding; a model that declares another encoder than is registered says nothing
+    of that one. ``others``: make those that are not among them of the configuration that is registered; else they are
+    left out.
     """
     asked: dict[str, str | EmbeddbError] = {}  # one model serves many embeddings, and its files may be large
     for name, config, noted in connection.execute(_NOTED).all():
-        if name not in encoders and not others:
+        key = _key(config)
+        given = encoders.get(name)
+        if given is not None and _key(given.config) != key:
+            given = None
+        if given is None and not others:
             continue
-        key = json.dumps(config, sort_keys=True)
         if key not in asked:
-            asked[key] = _fingerprint(encoders.get(name), config)
+            asked[key] = _fingerprint(given, config)
         found = asked[key]
         if isinstance(found, EmbeddbError):
             yield Weights(name, noted, None, str(found))
         elif found != noted:
             yield Weights(name, noted, found)
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    return json.dumps(dict(config), sort_keys=True)
 
 
 def _fingerprint(encoder: Encoder | None, config: Mapping[str, Any]) -> str | EmbeddbError:

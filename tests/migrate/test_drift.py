@@ -69,26 +69,67 @@ def test_where_all_agree_there_is_nothing_to_say(project: Project, engine: Engin
         assert find_drift(connection, books()) == []
 
 
+REFRESH = "SELECT embeddb.refresh('books.embedding')"
+
+#: What happens to the database, what is told, and the command that mends it.
 BREAKAGES: dict[str, tuple[str, str, str]] = {
     "a trigger is gone": (
         "DROP TRIGGER embeddb_embedding_insert ON books",
         "database: books.embedding: 1 of ",
-        "SELECT embeddb.refresh('books.embedding')",
+        REFRESH,
     ),
     "a trigger sleeps": (
         "ALTER TABLE books DISABLE TRIGGER embeddb_embedding_update",
         "database: books.embedding: 1 of ",
-        "SELECT embeddb.refresh('books.embedding')",
+        REFRESH,
+    ),
+    "a trigger is another's": (
+        "CREATE TRIGGER a BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION meddle()",
+        "database: books.embedding: trigger a changes rows before they are stored",
+        REFRESH,
+    ),
+    "a trigger's function does nothing": (
+        "DO $$ BEGIN EXECUTE format('CREATE OR REPLACE FUNCTION embeddb.on_insert_%s() RETURNS trigger LANGUAGE plpgsql"
+        " AS %L', (SELECT id FROM embeddb.embedding), 'BEGIN RETURN NULL; END'); END $$",
+        "database: books.embedding: somebody has rewritten its function embeddb.on_insert_",
+        "BEGIN; SELECT embeddb.disarm('books.embedding'); SELECT embeddb.refresh('books.embedding');"
+        " SELECT embeddb.make_functions(embeddb.find('books.embedding')); COMMIT",
+    ),
+    "triggers are of another version": (
+        "UPDATE embeddb.embedding SET built = 'otherwise'",
+        "database: books.embedding: its triggers were made for other names of columns, or by another version",
+        REFRESH,
     ),
     "a function is gone": (
         "DROP FUNCTION books_similar",
         "database: books.embedding: the function ",
-        "SELECT embeddb.refresh('books.embedding')",
+        REFRESH,
+    ),
+    "a function is rewritten": (
+        "UPDATE pg_proc SET prosrc = prosrc || ' -- by hand' WHERE proname = 'books_search'",
+        "database: books.embedding: somebody has rewritten its function books_search",
+        "BEGIN; SELECT embeddb.disarm('books.embedding'); SELECT embeddb.refresh('books.embedding');"
+        " SELECT embeddb.make_functions(embeddb.find('books.embedding')); COMMIT",
+    ),
+    "a function of the catalog's is gone": (
+        "DROP FUNCTION embeddb.hold()",
+        "catalog: the function embeddb.hold is not this package's",
+        "embeddb schema upgrade",
+    ),
+    "a function of the catalog's is another's": (
+        "CREATE OR REPLACE FUNCTION embeddb.next_generation() RETURNS void LANGUAGE sql AS 'SELECT'",
+        "catalog: the function embeddb.next_generation is not this package's",
+        "embeddb schema upgrade",
     ),
     "an index is invalid": (
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'ix_books_embedding_hnsw'::regclass",
         "database: index ix_books_embedding_hnsw is invalid",
         "embeddb index repair",
+    ),
+    "an index is gone": (
+        "DROP INDEX ix_books_embedding_hnsw",
+        "database: books.embedding: the index that it declares is not there",
+        "embeddb index build books.embedding",
     ),
 }
 
@@ -96,20 +137,45 @@ BREAKAGES: dict[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("what", BREAKAGES)
 def test_what_is_amiss_in_the_database(project: Project, engine: Engine, what: str) -> None:
     breakage, words, remedy = BREAKAGES[what]
-    run(engine, breakage)
-    with engine.connect() as connection:
-        found = told(find_drift(connection))
-    assert len(found) == 1, found
-    [(said, mending)] = found.items()
-    assert said.startswith(words)
-    assert mending == remedy
-    if remedy.startswith("SELECT"):
-        run(engine, remedy)
-    else:
+    run(
+        engine,
+        "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.title := 1; RETURN NEW; END'",
+        breakage,
+    )
+    for found in (told(_of(engine)), told(find_drift_of_project(project.config))):
+        assert len(found) == 1, found
+        [(said, mending)] = found.items()
+        assert said.startswith(words)
+        assert mending == remedy
+    mend(engine, remedy)
+    assert find_drift_of_project(project.config) == []
+
+
+def mend(engine: Engine, remedy: str) -> None:
+    """Do as one is told."""
+    if remedy.startswith("embeddb"):
         url = engine.url.render_as_string(hide_password=False)
         assert CliRunner().invoke(build(), [*remedy.split()[1:], "-u", url]).exit_code == 0
-    with engine.connect() as connection:
-        assert find_drift(connection) == []
+    else:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(remedy)
+
+
+def test_a_source_that_was_renamed_by_hand(project: Project, engine: Engine) -> None:
+    run(engine, "ALTER TABLE books RENAME title TO name")
+    [(said, remedy)] = told(_of(engine)).items()
+    assert said.startswith("database: books.embedding: the function ")
+    mend(engine, remedy)
+    assert _of(engine) == []
+
+
+def test_a_table_that_is_gone(project: Project, engine: Engine) -> None:
+    run(engine, "DROP TABLE books")
+    [(said, remedy)] = told(_of(engine)).items()
+    assert said == "database: books.embedding: registered, and its table is gone"
+    mend(engine, remedy)
+    assert _of(engine) == []
+    assert "models: table books: declared, and not there" in told(find_drift_of_project(project.config))
 
 
 def test_a_model_that_changed_under_its_name(
@@ -158,11 +224,14 @@ def test_models_that_moved_on(project: Project, caplog: pytest.LogCaptureFixture
     assert "books.embedding: metric is 'l2' in the models and 'cosine' in the database" in caplog.text
 
 
-def test_another_encoder(project: Project) -> None:
+def test_another_encoder(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     project.metadata = books(dim=12)
-    assert "models: books.embedding: the models declare another encoder than the one whose vectors are there" in told(
-        find_drift_of_project(project.config)
-    )
+    found = told(find_drift_of_project(project.config))
+    assert "models: books.embedding: the models declare another encoder than the one whose vectors are there" in found
+    assert not any(said.startswith("encoder: ") for said in found), "another encoder is no changed one"
+    with pytest.raises(AutogenerateDiffsDetected):
+        project.check()
+    assert "has changed under its name" not in caplog.text
 
 
 def test_revisions_that_wait_and_revisions_that_nobody_knows(project: Project, engine: Engine) -> None:
@@ -178,8 +247,11 @@ def test_revisions_that_wait_and_revisions_that_nobody_knows(project: Project, e
     assert "migrations: the database is at revision fromafar, which this project does not have" in found
 
 
-def test_a_database_without_a_catalog(engine: Engine) -> None:
+def test_a_database_without_a_catalog(engine: Engine, tmp_path: Path) -> None:
+    project = Project(tmp_path, engine, books())
+    assert "catalog: there is no catalog in this database" in told(find_drift_of_project(project.config))
     with engine.connect() as connection:
+        assert connection.scalar(text("SELECT to_regclass('alembic_version')")) is None, "it only looks"
         assert told(find_drift(connection))["catalog: there is no catalog in this database"] == "embeddb schema install"
         found = told(find_drift(connection, books()))
     assert "models: table books: declared, and not there" in found
