@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,9 @@ def engine_of(sessions: sessionmaker[Session]) -> Engine:
 
 def run(main: Callable[[str | None], Sequence[Figure]]) -> None:
     """Call ``main`` with the URL of the command line, and print its figures."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--url", help="a Postgres with pgvector; by default one is started in a temporary folder")
     figures = main(parser.parse_args().url)
     print()

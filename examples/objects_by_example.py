@@ -90,7 +90,9 @@ def main(url: str | None = None, model: str | None = None) -> list[Figure]:
                 example = Image(f"example.png#xywh={','.join(map(str, box))}", files=files)
                 many = sum(shown == thing for shown in shows.values())
                 found = session.scalars(nearest(Region.embedding, example).limit(many)).all()
-                print(f"like {thing.caption}: {', '.join(region.path for region in found[:3])}")
+                print(f"like {thing.caption}:")
+                for path in (region.path for region in found[:2]):
+                    print(f"    {path}, which shows {shown.caption if (shown := shows[path]) else 'nothing'}")
                 away = {path: np.square(pixels[path] - small(picture, box)).sum() for path in shows}
                 right += sum(shows[region.path] == thing for region in found)
                 by_pixels += sum(shows[path] == thing for path in sorted(away, key=away.__getitem__)[:many])
