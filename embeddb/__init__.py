@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         TransientSourceError,
         VectorError,
     )
+    from embeddb.insight.advise import advise
     from embeddb.insight.diagnose import diagnose
     from embeddb.insight.match import explain_match
     from embeddb.local import LocalPostgres
@@ -103,6 +104,7 @@ _MODULES: Final = {
         "TransientSourceError",
         "VectorError",
     ),
+    "embeddb.insight.advise": ("advise",),
     "embeddb.insight.diagnose": ("diagnose",),
     "embeddb.insight.match": ("explain_match",),
     "embeddb.local": ("LocalPostgres",),
@@ -181,6 +183,7 @@ __all__ = [
     "Waveform",
     "WordVectors",
     "XVector",
+    "advise",
     "because",
     "bit_column",
     "bulk_load",

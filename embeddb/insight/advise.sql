@@ -35,9 +35,11 @@ SELECT DISTINCT ON (a.attnum) a.attname AS name, t.typcategory AS category, s.n_
  ORDER BY a.attnum, s.inherited DESC;
 
 -- name: table
--- A table's rows as ANALYZE saw them, and how it is partitioned; NULL where it is not.
-SELECT greatest(c.reltuples, 0)::bigint AS rows, pg_get_partkeydef(c.oid) AS partitioned
-  FROM pg_catalog.pg_class c WHERE c.oid = %(table)s::regclass;
+-- A table's rows as ANALYZE saw them, how it is partitioned (NULL where it is not), and whether a column stays in line.
+SELECT greatest(c.reltuples, 0)::bigint AS rows, pg_get_partkeydef(c.oid) AS partitioned, a.attstorage = 'p' AS plain
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = %(column)s
+ WHERE c.oid = %(table)s::regclass;
 
 -- name: index
 -- The vector index of a column, the plainest where there are several: for a column that nobody registered.

@@ -26,8 +26,8 @@ How = Literal["tried", "calibrated", "timed", "typical"]
 
 #: Rows that tell something of recall and time; of fewer, too little is carried over to many.
 LEAST: Final = 500
-#: Rows that calibration builds its indexes of; enough for a curve, and a second or two.
-ROWS: Final = 4000
+#: Rows whose neighbours the intrinsic dimension is taken from.
+_INTRINSIC: Final = 5000
 #: A unit of work by the time of an exact scan's row, less what a scan does besides; and where nothing could be timed.
 _OF_A_SCAN: Final = 0.5
 _SECONDS: Final = 0.3e-6
@@ -152,17 +152,18 @@ def calibrate(
         return Calibration(subject, how, 0, math.nan, 1.0, {}, {}, unit, scan)
     vectors = sample.vectors
     asked = np.random.default_rng(seed).permutation(len(vectors))[:queries]
-    intrinsic = two_nn(vectors[:ROWS], neighbours(vectors[:ROWS], 2, "l2"))
+    intrinsic = two_nn(vectors[:_INTRINSIC], neighbours(vectors[:_INTRINSIC], 2, "l2"))
     half = next(one.recall for one in reductions(vectors, asked, 10, subject.metric) if one.kind == "halfvec")
     built: dict[Candidate, Trial] = {}
     if server.temporary and (trials or len(vectors) >= LEAST):
-        on = sample if trials else Sample(subject, sample.rows, vectors[:ROWS], sample.values[:ROWS])
         meant = list(found) if trials else _representatives(found)
-        made = [one.within(len(on.vectors)) for one in meant]
-        measured = try_out(connection, on, made, target=target, queries=queries, progress=progress)
+        made = [one.within(len(vectors)) for one in meant]
+        measured = try_out(connection, sample, made, target=target, queries=queries, progress=progress)
         built = dict(zip(meant, measured, strict=True))
         how = "tried" if trials else "calibrated"
-    curves = {one: _ranks(one, sample, asked) for one in found if one.reranks and len(vectors) >= LEAST}
+    curves = {
+        one: _ranks(one, sample, asked, growth_of(intrinsic)) for one in found if one.reranks and len(vectors) >= LEAST
+    }
     return Calibration(subject, how, len(vectors), intrinsic, half, curves, built, unit, scan)
 
 
@@ -174,7 +175,7 @@ def _representatives(found: Sequence[Candidate]) -> list[Candidate]:
     return list(dict.fromkeys([*graphs[:1], *graphs[-1:], *lists[-1:]])) or list(found[:1])
 
 
-def _ranks(candidate: Candidate, sample: Sample, asked: Places) -> Curve:
+def _ranks(candidate: Candidate, sample: Sample, asked: Places, growth: float) -> Curve:
     """Where an index that holds less proposes the true neighbours, in the sample and in a quarter of it."""
     vectors, metric, by = sample.vectors, sample.subject.metric, sample.subject.metric
     held = vectors[:, : candidate.index.prefix] if candidate.index.prefix else vectors
@@ -187,6 +188,7 @@ def _ranks(candidate: Candidate, sample: Sample, asked: Places) -> Curve:
         ranks(vectors[:part], held[:part], fewer, 10, metric, by),
         len(vectors),
         part,
+        growth,
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from embeddb.insight.building import workers_for
-from embeddb.insight.calibration import ROWS, Calibration
+from embeddb.insight.calibration import Calibration
 from embeddb.insight.choice import BUSY, EXACT, SHARE, Prediction, Weighing
 from embeddb.insight.server import Filter
+from embeddb.insight.sizes import vector_bytes
 from embeddb.spec import HNSW
 
 #: Rows that a search asks for.
@@ -20,6 +21,11 @@ _PARTS: Final = 200
 _ONE_VALUE: Final = 0.5
 #: Up to so many columns are spoken of.
 _FILTERS: Final = 5
+#: Times the rows of a sample to which recall is carried over without a word of caution.
+_FAR: Final = 100
+#: Bytes of a vector that Postgres leaves in its row, and that a row has room for.
+_IN_LINE: Final = 2000
+_PAGE: Final = 7800
 #: Rows a second that an HNSW index takes up at least.
 _INSERTS: Final = 170
 
@@ -28,12 +34,18 @@ def reasons(by: Weighing, chosen: Prediction | None, calibration: Calibration, v
     """Line by line, the choice first. ``vectors``: rows that have one now."""
     yield from _none(by) if chosen is None else _index(by, chosen)
     yield _ground(by, calibration, vectors)
+    if calibration.rows and by.rows > _FAR * calibration.rows:
+        yield (
+            f"That is carried far, to {by.rows / calibration.rows:,.0f} times the rows: recall may well be off by some "
+            f"hundredths. --sample {20 * calibration.rows} narrows it."
+        )
     if vectors < by.server.rows / 2:
         yield (
             f"{vectors:,} of {by.server.rows:,} rows have a vector: to plan for all, give --rows {by.server.rows}."
             if by.rows != by.server.rows
             else f"None of {by.rows:,} rows has a vector yet; all are planned for."
         )
+    yield from _out_of_line(by, chosen)
     if chosen is not None:
         yield from _memory(by, chosen)
         yield from _building(by, chosen)
@@ -82,6 +94,17 @@ def _index(by: Weighing, chosen: Prediction) -> Iterator[str]:
         yield f"The largest candidate would take {size(largest.index)} ({largest.candidate.declaration})."
 
 
+def _out_of_line(by: Weighing, chosen: Prediction | None) -> Iterator[str]:
+    """Reading whole vectors is what an exact search and a second ranking do."""
+    whole = chosen is None or chosen.candidate.reranks
+    wide = vector_bytes(by.subject.dim, by.subject.storage)
+    if whole and by.rows and _IN_LINE < wide < _PAGE and not by.server.plain:
+        yield (
+            f"A vector of {size(wide)} lies out of line, which makes reading it some four times slower. Before rows "
+            f"are loaded: ALTER TABLE {by.subject.table.fullname} ALTER {by.subject.column.name} SET STORAGE PLAIN."
+        )
+
+
 def _ground(by: Weighing, calibration: Calibration, vectors: int) -> str:
     intrinsic = "" if math.isnan(calibration.intrinsic) else f" (intrinsic dimension {calibration.intrinsic:.0f})"
     if calibration.how == "tried":
@@ -91,8 +114,8 @@ def _ground(by: Weighing, calibration: Calibration, vectors: int) -> str:
         )
     if calibration.how == "calibrated":
         return (
-            f"Recall and time are carried over from indexes built over {min(calibration.rows, ROWS):,} of "
-            f"{vectors:,} rows{intrinsic}, in a temporary table; --try builds every candidate."
+            f"Recall and time are carried over from indexes built over {calibration.rows:,} of {vectors:,} rows"
+            f"{intrinsic}, in a temporary table; --try builds every candidate."
         )
     if calibration.how == "timed":
         if not by.server.temporary:

@@ -38,7 +38,8 @@ class Server:
     ``cache``, ``buffers``, ``building``: bytes that it caches at most, of these its own, and those it builds an index
     with. ``assumed``: the first is Postgres's default, which knows nothing of the machine. ``workers``: that help to
     build. ``temporary``: temporary tables can be made. ``inserted``, ``changed``: rows in ``days``; changed ones went
-    into every index anew, or left it. ``partitioned``: how, if at all.
+    into every index anew, or left it. ``partitioned``: how, if at all. ``plain``: whether the column
+    keeps its vectors in line.
     """
 
     cache: int
@@ -53,6 +54,7 @@ class Server:
     rows: int = 0
     filters: tuple[Filter, ...] = ()
     partitioned: str | None = None
+    plain: bool = False
 
     def churn(self, rows: float) -> float:
         """The share of the rows that were changed or deleted since the statistics began."""
@@ -97,4 +99,5 @@ def server_of(connection: Connection, subject: Subject, memory: str | None = Non
         rows=table.rows,
         filters=tuple(filters),
         partitioned=table.partitioned,
+        plain=table.plain,
     )

@@ -247,3 +247,16 @@ def test_memory_of_a_build_is_as_measured() -> None:
     for dim, m, rows in ((32, 16, 9960), (384, 16, 3729), (1024, 16, 1742), (384, 24, 3348)):
         assert graph_bytes(rows, dim, "vector", HNSW(m=m)) == pytest.approx(2**23, rel=0.03)
     assert graph_bytes(10995, 384, "vector", HNSW(cast="binary")) == pytest.approx(2**23, rel=0.03)
+
+
+def test_vectors_out_of_line(engine18: Engine) -> None:
+    table = Table("long", MetaData(), Column("id", Integer, primary_key=True), Column("embedding", VECTOR(768)))
+    with engine18.begin() as connection:
+        table.create(connection)
+        bulk_load(connection, table, {"id": np.arange(60), "embedding": gaussian(60, 768)})
+    with engine18.connect() as connection:
+        moved = "ALTER TABLE long ALTER embedding SET STORAGE PLAIN"
+        assert moved in "\n".join(advise(connection, "long.embedding", **QUICK).reasons)
+        connection.execute(text(moved))
+        connection.commit()
+        assert moved not in "\n".join(advise(connection, "long.embedding", **QUICK).reasons)
