@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import random
 import statistics
 import tempfile
 import textwrap
@@ -53,13 +54,15 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each in ``runs`` rounds after one to warm up; ``before`` is called before each, and not timed.
 
-    Every round begins with another one, so that a slow spell of the machine hits all alike.
+    Every round has another order, so that a slow spell of the machine, and what the one before left in its caches, hits
+    all alike.
     """
     names = list(work)
+    shuffle = random.Random(0).shuffle
     times: dict[str, list[float]] = {name: [] for name in names}
     for run in range(-1, runs):
-        start = max(run, 0) % len(names)
-        for name in names[start:] + names[:start]:
+        shuffle(names)
+        for name in names:
             before()
             gc.collect()
             begin = time.perf_counter()

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sqlalchemy
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from benchmarks import filters
+from benchmarks import filters, pictures
 from benchmarks.generated import DIM, Array, Data, K, generate
 from benchmarks.harness import machine, server, take_turns
 from benchmarks.rivals import RIVALS, TITLE, Rival
@@ -144,7 +145,7 @@ def kinds(engine: Engine, data: Data, out: Path) -> list[str]:
                 break
         said = f"{best[0]} | {best[1]:.3f} | {best[2]:,.0f}" if best else f"– | {curves[name][-1][0]:.3f} at most | –"
         lines.append(f"| {name} | {seconds:.1f} | {size / 1e6:.0f} | {size / first:.2f} | {said} |")
-    _plot_curves(out / "kinds.png", curves, len(data.stored))
+    pictures.curves(out / "kinds.png", curves, len(data.stored), TARGET)
     return [*lines, "", "![recall against queries per second](kinds.png)"]
 
 
@@ -185,7 +186,7 @@ def growth(engine: Engine, sizes: Sequence[int], out: Path) -> list[str]:
             f"| {milliseconds:.2f} | {times} |"
         )
         shown.append((rows, milliseconds))
-    _plot_growth(out / "growth.png", shown)
+    pictures.growth(out / "growth.png", shown, TARGET)
     return [*lines, "", "![latency by rows](growth.png)"]
 
 
@@ -204,7 +205,7 @@ def filtered(engine: Engine, data: Data, runs: int, out: Path) -> list[str]:
     ]
     lines.append("|---" * len(table.columns) + "|")
     found = list(zip(*(map(str, column.cells) for column in table.columns), strict=True))
-    _plot_filters(out / "filters.png", found, len(data.stored))
+    pictures.filters(out / "filters.png", found, len(data.stored))
     lines += ["| " + " | ".join(cells) + " |" for cells in found]
     lines += ["", "ratio: to the better of exact and iterative, the latter where its recall is above .985."]
     return [*lines, "", "![time and recall by filter](filters.png)"]
@@ -288,10 +289,13 @@ def rivals(url: str, data: Data, runs: int, what: str) -> list[str]:
                     break
             ready[kind.name] = rival, effort, recall
 
+        def settle() -> None:
+            time.sleep(0.3)  # some have threads that go on
+
         def turn(rival: Rival) -> Callable[[], object]:
             return lambda: [rival.search(query) for query in data.queries]
 
-        times = take_turns({name: turn(rival) for name, (rival, _, _) in ready.items()}, runs)
+        times = take_turns({name: turn(rival) for name, (rival, _, _) in ready.items()}, runs, settle)
         for name, (_, effort, recall) in ready.items():
             rates = sorted(len(data.queries) / seconds for seconds in times[name])
             ratio = statistics.median(a / b for a, b in zip(times[name], times["embeddb"], strict=True))
@@ -300,55 +304,6 @@ def rivals(url: str, data: Data, runs: int, what: str) -> list[str]:
                 f"| {rates[0]:,.0f} – {rates[-1]:,.0f} | {ratio:.2f} |"
             )
     return [*lines, "", *skipped]
-
-
-def _plot_curves(path: Path, curves: dict[str, list[tuple[float, float]]], rows: int) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=name)
-    axes.set(xlabel=f"recall@{K}", ylabel="queries/s, one connection", title=f"{rows:,} rows × {DIM}, {machine()}")
-    axes.axvline(TARGET, color="grey", linewidth=0.5)
-    axes.legend()
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-
-
-def _plot_filters(path: Path, found: Sequence[Sequence[str]], rows: int) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    names, recall, _, exact, iterative, its_recall, ours, _ = zip(*found, strict=True)
-    figure, (above, below) = pyplot.subplots(2, figsize=(9, 7), sharex=True, layout="constrained")
-    for name, times in {"exact": exact, "iterative": iterative, "nearest": ours}.items():
-        above.semilogy(names, list(map(float, times)), marker="o", label=name)
-    above.set(ylabel="ms, median", title=f"{rows:,} rows × {DIM}, {machine()}")
-    above.legend()
-    below.plot(names, list(map(float, its_recall)), marker="o", color="C1")
-    below.plot(names, list(map(float, recall)), marker="o", color="C2")
-    below.set(ylabel=f"recall@{K}", ylim=(0, 1.05))
-    below.tick_params(axis="x", rotation=25)
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
-
-
-def _plot_growth(path: Path, shown: Sequence[tuple[int, float]]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    axes.semilogx(*zip(*shown, strict=True), marker="o")
-    axes.set(xlabel="rows", ylabel=f"ms at recall@{K} of {TARGET}", ylim=(0, None), title=machine())
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
 
 
 def main() -> None:
@@ -378,7 +333,12 @@ def main() -> None:
             "filters": lambda: filtered(engine, data, min(options.runs, 3), options.output),
             "rivals": lambda: rivals(url, data, options.runs, "generated rows"),
         }
-        lines = ["# Searching", "", f"{machine()}, {datetime.now(UTC):%Y-%m-%d}. Medians; one connection."]
+        with engine.connect() as connection:
+            postgres = connection.scalar(text("SHOW server_version"))
+            asked = "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+            pgvector = connection.scalar(text(asked))
+        versions = f"Postgres {postgres}, pgvector {pgvector}, SQLAlchemy {sqlalchemy.__version__}"
+        lines = ["# Searching", "", f"{machine()}, {versions}, {datetime.now(UTC):%Y-%m-%d}. Medians; one connection."]
         for part in parts:
             lines += ["", *work[part]()]
             if part == "rivals" and options.cranfield is not None:

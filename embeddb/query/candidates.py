@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     BindParameter,
     Boolean,
@@ -265,10 +266,11 @@ class _Pieces:
             branches.append(select(_ALL).select_from(rows.subquery("embeddb_instead")))
         with_ = ", ".join(f"{table.name} AS MATERIALIZED ({self.process(part)})" for table, part in ctes)
         union = " UNION ALL ".join(self.process(part) for part in branches)
-        if len(self.element.identity) > 1:
-            return f"{self.process(tuple_(*self.element.identity))} IN (WITH {with_} {union})"
+        first, *others = self.element.identity
+        if others or isinstance(first.type, ARRAY):  # an array of arrays has other elements
+            return f"{self.process(tuple_(first, *others))} IN (WITH {with_} {union})"
         # An array needs no join, so less planning.
-        return f"{self.process(self.element.identity[0])} = ANY (ARRAY(WITH {with_} {union}))"
+        return f"{self.process(first)} = ANY (ARRAY(WITH {with_} {union}))"
 
     def process(self, part: Any) -> str:
         """Compile a part: a select as in FROM, where nothing correlates to the statement around it."""
