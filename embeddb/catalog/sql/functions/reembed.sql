@@ -57,6 +57,10 @@ BEGIN
     END IF;
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %I.%I(%s)', e.relation, aside, embeddb.pgvector_schema(),
                    spec ->> 'storage', (spec ->> 'dim')::integer);
+    -- They exchange their names, and a comment is of a name.
+    EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', e.relation, aside, (
+        SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute a
+         WHERE a.attrelid = e.relation AND a.attname = (embeddb.columns(old)).vector));
     made := embeddb.register(spec || jsonb_build_object('column', aside, 'mode', 'queued', 'on_update', 'keep'), NULL, path);
     INSERT INTO embeddb.reembedding (serving, shadow, spec, started_at) VALUES (old, made, spec, clock_timestamp());
     PERFORM embeddb.backfill(embeddb.name(made));

@@ -1,0 +1,76 @@
+"""Columns with names, comments and neighbours as tables in use have them; and sources that go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, Integer, MetaData, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from embeddb import HNSW, Hashing, Vector, bit_column, embedding_column
+from embeddb.local import LocalPostgres
+from tests.migrate.project import Project, schema_of
+
+KEPT: list[type] = []
+
+
+def notes(*sources: str, embedded: bool = True, encoder: int = 16) -> MetaData:
+    class Base(DeclarativeBase):
+        pass
+
+    class Note(Base):
+        __tablename__ = 'Not"es of 50%'
+        id: Mapped[int] = mapped_column(Integer, primary_key=True)
+        title: Mapped[str] = mapped_column(Text)
+        if embedded:
+            first: Mapped[str | None] = bit_column(8)
+            embedding: Mapped[Vector | None] = embedding_column(
+                *sources, name="é: %s", comment="it's made", encoder=Hashing(encoder), index=HNSW(cast="halfvec")
+            )
+            third: Mapped[str | None] = bit_column(16, index=None)
+            fourth: Mapped[str | None] = mapped_column(Text)
+        if "body" in sources:
+            body: Mapped[str | None] = mapped_column(Text)
+
+    KEPT.append(Note)
+    return Base.metadata
+
+
+def test_a_source_goes_when_nothing_is_made_of_it(engine: Engine, tmp_path: Path, server: LocalPostgres) -> None:
+    """And columns that went are added again as they stood."""
+    dumps = []
+    project = Project(tmp_path, engine, MetaData())
+    for metadata in (notes("title", "body"), notes("title"), notes("title", embedded=False)):
+        project.metadata = metadata
+        project.revise("next")
+        project.upgrade()
+        project.check()
+        dumps.append(schema_of(server, engine.url))
+    for dumped in (dumps[1], dumps[0]):
+        project.downgrade()
+        assert schema_of(server, engine.url) == dumped
+    project.upgrade()
+    assert schema_of(server, engine.url) == dumps[2]
+
+
+def test_a_source_stays_while_the_encoder_is_changed(
+    engine18: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = Project(tmp_path, engine18, notes("title", "body"))
+    project.revise("first")
+    project.upgrade()
+    project.metadata = notes("title", encoder=24)
+    written = project.revise("expand")
+    assert "op.expand_embedding(" in written
+    assert "drop_column" not in written
+    assert "body stays until the change of encoder is contracted" in caplog.text
+    project.upgrade()
+    assert "op.swap_embedding(" in project.revise("swap")
+    project.upgrade()
+    project.check()
+    with engine18.begin() as connection:
+        connection.exec_driver_sql("SELECT embeddb.contract(embeddb.name(serving)) FROM embeddb.reembedding")
+    assert "'body'" in project.revise("rest")
+    project.upgrade()
+    project.check()
