@@ -19,8 +19,11 @@ Vectors = Literal["keep", "drop"]
 class _OfColumn(MigrateOperation):
     """An operation on the column of an embedding."""
 
-    def __init__(self, table: str, column: str, storage: str, dim: int, schema: str | None) -> None:
+    def __init__(
+        self, table: str, column: str, storage: str, dim: int, schema: str | None, *, comment: str | None = None
+    ) -> None:
         self.table, self.column, self.storage, self.dim, self.schema = table, column, storage, dim, schema
+        self.comment = comment
 
 
 @Operations.register_operation("add_embedding_column")
@@ -36,17 +39,19 @@ class AddEmbeddingColumnOp(_OfColumn):
         *,
         dim: int,
         storage: str = "vector",
+        comment: str | None = None,
         schema: str | None = None,
     ) -> Any:
         """Add the column of an embedding: ``vector(dim)`` or, by ``storage``, ``halfvec(dim)``.
 
         A column of that name that a downgrade has left, with its vectors, is taken as it is.
         """
-        return operations.invoke(cls(table, column, storage, dim, schema))
+        return operations.invoke(cls(table, column, storage, dim, schema, comment=comment))
 
     def reverse(self) -> DropEmbeddingColumnOp:
         """The opposite, which keeps a column that holds vectors."""
-        return DropEmbeddingColumnOp(self.table, self.column, self.storage, self.dim, self.schema, "keep")
+        about = (self.table, self.column, self.storage, self.dim, self.schema)
+        return DropEmbeddingColumnOp(*about, "keep", comment=self.comment)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """For ``alembic check``."""
@@ -57,8 +62,18 @@ class AddEmbeddingColumnOp(_OfColumn):
 class DropEmbeddingColumnOp(_OfColumn):
     """Drop the column of an embedding: with vectors in it only if that is asked for."""
 
-    def __init__(self, table: str, column: str, storage: str, dim: int, schema: str | None, vectors: Vectors) -> None:
-        super().__init__(table, column, storage, dim, schema)
+    def __init__(
+        self,
+        table: str,
+        column: str,
+        storage: str,
+        dim: int,
+        schema: str | None,
+        vectors: Vectors,
+        *,
+        comment: str | None = None,
+    ) -> None:
+        super().__init__(table, column, storage, dim, schema, comment=comment)
         self.vectors = vectors
 
     @classmethod
@@ -71,19 +86,22 @@ class DropEmbeddingColumnOp(_OfColumn):
         vectors: Vectors = "keep",
         dim: int,
         storage: str = "vector",
+        comment: str | None = None,
         schema: str | None = None,
     ) -> Any:
         """Drop the column of an embedding. ``vectors``: "keep" leaves a column that holds any, "drop" does not.
 
-        ``alembic -x embeddb_vectors=drop downgrade …`` asks for all. ``dim`` and ``storage`` are for the way back.
+        ``alembic -x embeddb_vectors=drop downgrade …`` asks for all. ``dim``, ``storage`` and ``comment`` are for
+        the way back.
         """
         if vectors not in ("keep", "drop"):
             raise DeclarationError(f"vectors is 'keep' or 'drop', not {vectors!r}")
-        return operations.invoke(cls(table, column, storage, dim, schema, vectors))
+        return operations.invoke(cls(table, column, storage, dim, schema, vectors, comment=comment))
 
     def reverse(self) -> AddEmbeddingColumnOp:
         """The opposite."""
-        return AddEmbeddingColumnOp(self.table, self.column, self.storage, self.dim, self.schema)
+        about = (self.table, self.column, self.storage, self.dim, self.schema)
+        return AddEmbeddingColumnOp(*about, comment=self.comment)
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """For ``alembic check``."""
@@ -96,6 +114,9 @@ def _add(operations: Operations, operation: AddEmbeddingColumnOp) -> None:
     kind = sql.Identifier(operation.storage)
     parts = (_table(operation), sql.Identifier(operation.column), kind, sql.Literal(operation.dim))
     run(operations, statement.format(*parts).as_string(None))
+    if operation.comment is not None:
+        comment = sql.SQL("COMMENT ON COLUMN {}.{} IS {}").format(*parts[:2], sql.Literal(operation.comment))
+        run(operations, comment.as_string(None))
 
 
 @Operations.implementation_for(DropEmbeddingColumnOp)
@@ -137,4 +158,4 @@ def _render_drop(context: Any, operation: DropEmbeddingColumnOp) -> str:
 
 def _about(operation: _OfColumn) -> dict[str, Any]:
     storage = None if operation.storage == "vector" else operation.storage
-    return {"dim": operation.dim, "storage": storage, "schema": operation.schema}
+    return {"dim": operation.dim, "storage": storage, "comment": operation.comment, "schema": operation.schema}

@@ -19,6 +19,7 @@ from sqlalchemy.orm import configure_mappers
 from embeddb.encoders import Encoder
 from embeddb.migrate.arguments import changed
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
+from embeddb.migrate.column_compare import hold_back, last_column_first, postpone
 from embeddb.migrate.column_operations import AddEmbeddingColumnOp, DropEmbeddingColumnOp
 from embeddb.migrate.embedding_operations import (
     AlterEmbeddingOp,
@@ -28,7 +29,7 @@ from embeddb.migrate.embedding_operations import (
     RefreshEmbeddingOp,
 )
 from embeddb.migrate.found import Key, read_catalog
-from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index
+from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, sql_of
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
 from embeddb.migrate.renames import Renames
@@ -131,7 +132,14 @@ class _Comparison:
     def _is_own(self, table: ops.ModifyTableOps, op: MigrateOperation) -> bool:
         if isinstance(op, ops.DropColumnOp):
             return Key(table.schema, table.table_name, op.column_name) in self.found.shadows
-        return isinstance(op, ops.CreateIndexOp | ops.DropIndexOp) and _is_vector_op(op)
+        return isinstance(op, ops.CreateIndexOp | ops.DropIndexOp) and self._is_compared(table, op)
+
+    def _is_compared(self, table: ops.ModifyTableOps, op: ops.CreateIndexOp | ops.DropIndexOp) -> bool:
+        """Is this a vector index, and none that the models say too little of to compare it?"""
+        model = self._table(table.schema, table.table_name)
+        declared = [index for index in model.indexes if index.name == op.index_name] if model is not None else []
+        unknown = [index for index in declared if is_vector_index(index) and not described(index, self.context.dialect)]
+        return is_vector_index(op.to_index()) and not unknown
 
     def _modified(self) -> Iterator[ops.ModifyTableOps]:
         return (op for op in self.upgrade.ops if isinstance(op, ops.ModifyTableOps))
@@ -197,8 +205,7 @@ class _Comparison:
             shadow: Any = indexed(column(aside, declaration.column.type), declaration.settings)
             expression = None
             if given.expression is not None:
-                compiler = self.context.dialect.ddl_compiler(self.context.dialect, None).sql_compiler
-                expression = f"({compiler.process(shadow, include_table=False, literal_binds=True)})"
+                expression = f"({sql_of(shadow, self.context.dialect)})"
             made.append(
                 CreateVectorIndexOp(replace(given, name=f"{given.name}__next", column=aside, expression=expression))
             )
@@ -209,21 +216,32 @@ class _Comparison:
     def _columns(self) -> None:
         for table in self._modified():
             done: list[MigrateOperation] = []
-            for op in table.ops:
+            for op in last_column_first(self.context.connection, table):
                 done += self._column(table, op)
             table.ops = done
+            here = (table.schema, table.table_name)
+            altered = {key for key in self.declarations if key[:2] == here and key in self.found.specs}
+            serving = {key for key in altered if self._expands(key) or key in self.found.changes}
+            hold_back(table, [name for key in serving for name in self._sources(key)])
+            self.after += postpone(table, [name for key in altered - serving for name in self._sources(key)])
+
+    def _sources(self, key: Key) -> tuple[str, ...]:
+        """What an embedding is made of in the database, and what its other column is while its encoder changes."""
+        change = self.found.changes.get(key)
+        return self.found.specs[key].sources + (change.sources if change is not None else ())
 
     def _column(self, table: ops.ModifyTableOps, op: MigrateOperation) -> list[MigrateOperation]:
         if isinstance(op, ops.AddColumnOp):
             declaration = self.declarations.get(Key(table.schema, table.table_name, op.column.name))
             if declaration is not None:
                 spec = declaration.spec
-                return [AddEmbeddingColumnOp(spec.table, spec.column, spec.storage, spec.dim, spec.schema)]
+                about = (spec.table, spec.column, spec.storage, spec.dim, spec.schema)
+                return [AddEmbeddingColumnOp(*about, comment=op.column.comment)]
         elif isinstance(op, ops.DropColumnOp):
             found = self.found.specs.get(Key(table.schema, table.table_name, op.column_name))
             if found is not None:
                 about = (found.table, found.column, found.storage, found.dim, table.schema)
-                return [DropEmbeddingColumnOp(*about, "drop")]
+                return [DropEmbeddingColumnOp(*about, "drop", comment=op.to_column().comment)]
         elif isinstance(op, ops.AlterColumnOp) and op.modify_type is not None:
             return self._type_change(Key(table.schema, table.table_name, op.column_name), op)
         return [op]
@@ -299,11 +317,6 @@ class _Comparison:
 
 def _of_catalog(op: MigrateOperation) -> bool:
     return getattr(op, "schema", None) == CATALOG
-
-
-def _is_vector_op(op: ops.CreateIndexOp | ops.DropIndexOp) -> bool:
-    index = op.to_index()
-    return is_vector_index(index)
 
 
 def _same(one: EmbeddingSpec, other: EmbeddingSpec) -> bool:

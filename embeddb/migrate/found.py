@@ -25,12 +25,16 @@ class Key(NamedTuple):
 
 
 class Change(NamedTuple):
-    """An encoder that is being changed: the shadow's column, its declaration, and whether it can be swapped."""
+    """An encoder that is being changed: the shadow's column, its declaration, and whether it can be swapped.
+
+    ``sources``: of the shadow as it is, which once they are swapped is the old one.
+    """
 
     state: str
     shadow: Key
     spec: EmbeddingSpec
     ready: bool
+    sources: tuple[str, ...]
 
 
 class Signature(NamedTuple):
@@ -98,7 +102,7 @@ def read_catalog(connection: Connection, schemas: Collection[str | None]) -> Fou
         if row["state"] is not None:
             shadow = Key(schema, row["table"], row["shadow"])
             coming = replace(EmbeddingSpec.from_json(row["next"]), schema=schema)
-            found.changes[key] = Change(row["state"], shadow, coming, row["ready"])
+            found.changes[key] = Change(row["state"], shadow, coming, row["ready"], tuple(row["shadow_sources"]))
     for shadow in found.shadows:
         found.specs.pop(shadow, None)
     return found

@@ -3,7 +3,7 @@
 -- name: embeddings
 -- Registrations by today's names; of one whose encoder is being changed also how far that is.
 SELECT v.schema, v."table", v."column", v.sources, v.spec::text AS spec, r.state, s."column" AS shadow,
-       r.spec::text AS next,
+       s.sources AS shadow_sources, r.spec::text AS next,
        r.state = 'filling' AND (embeddb.count_pending(r.shadow)).pending = 0
        AND (EXISTS (SELECT FROM embeddb.vector_indexes(r.shadow)) OR NOT EXISTS (SELECT FROM embeddb.vector_indexes(v.id)))
        AS ready,

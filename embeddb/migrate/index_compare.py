@@ -44,9 +44,9 @@ def described(index: Index, dialect: PGDialect, *, concurrently: bool = False) -
         column=expression.name if is_column else _column_of(expression),  # type: ignore[union-attr]
         method=options["using"],
         opclass=opclass,
-        expression=None if is_column else f"({_sql(expression, dialect)})",
+        expression=None if is_column else f"({sql_of(expression, dialect)})",
         options=dict(options["with"] or {}),
-        where=None if options["where"] is None else _sql(options["where"], dialect),
+        where=None if options["where"] is None else sql_of(options["where"], dialect),
         schema=table.schema,
         concurrently=concurrently,
     )
@@ -112,7 +112,7 @@ def _on_copy(connection: Connection, table: Table, index: Index) -> Signature | 
                 f"CREATE TEMPORARY TABLE {_COPY} (LIKE {place})",
                 create,
             ):
-                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                connection.exec_driver_sql(statement)
             made = read_indexes(connection, "pg_temp", _COPY)
             return next(iter(made.values())).signature
         except DBAPIError:
@@ -121,11 +121,14 @@ def _on_copy(connection: Connection, table: Table, index: Index) -> Signature | 
             savepoint.rollback()
 
 
-def _sql(expression: ClauseElement | str, dialect: PGDialect) -> str:
+def sql_of(expression: ClauseElement | str, dialect: PGDialect) -> str:
+    """An expression over one table as SQL, without the table's name."""
     if isinstance(expression, str):
         return expression
     compiler = dialect.ddl_compiler(dialect, None).sql_compiler  # type: ignore[arg-type]
-    return compiler.process(expression, include_table=False, literal_binds=True)
+    compiled = compiler.process(expression, include_table=False, literal_binds=True)
+    # Operations run their SQL without parameters, where a driver takes no percent sign for one.
+    return compiled.replace("%%", "%") if dialect.identifier_preparer._double_percents else compiled
 
 
 def _column_of(expression: Any) -> str:

@@ -52,7 +52,7 @@ def literal(value: Any, indent: int = 0, before: int = 0) -> str:
 
 def _string(value: str) -> str:
     """In double quotes, unless that would take more backslashes: as ruff and black have it."""
-    single = repr(value)
-    if single.startswith('"') or '"' in value:
-        return single
-    return '"' + single[1:-1].replace("\\'", "'") + '"'
+    within = repr('"' + value)[2:-1]  # as repr has it between single quotes
+    if value.count('"') > value.count("'"):
+        return f"'{within}'"
+    return '"' + within.replace("\\'", "'").replace('"', '\\"') + '"'

@@ -76,14 +76,14 @@ def index_of(spec: EmbeddingSpec, name: str, *, concurrently: bool = True) -> In
 
 
 def run_build(connection: Connection, statement: str, observer: Observer | None) -> None:
-    """Run the statement that builds an index, and tell ``observer`` how far it is, twice a second."""
+    """Run the statement that builds an index, compiled, and tell ``observer`` how far it is, twice a second."""
 
     def tell(build: Build) -> None:
         if observer is not None:
             observer(build)
 
     with watching(connection, tell, interval=_INTERVAL):
-        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        connection.exec_driver_sql(statement)
 
 
 def build(
@@ -147,9 +147,10 @@ def repair(
                 _drop(connection, index.schema, index.name)
                 say(f"{index.place}: a leftover; dropped")
             else:
-                statement = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index.schema, index.name))
+                reindex = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index.schema, index.name))
                 with _nothing_left(engine, index.schema, index.table, index.name, notice):
-                    run_build(connection, statement.as_string(None), observer)
+                    # A percent sign would be a parameter to the driver.
+                    run_build(connection, reindex.as_string(None).replace("%", "%%"), observer)
                 say(f"{index.place}: was invalid; built again")
         with engine.connect() as reader:
             missing = [each for each in declared_indexes(reader, name) if not each.found]

@@ -29,7 +29,7 @@ INDEX = "ix_notes_embedding_hnsw"
 INVALID = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1"
 DEFINITION = f"SELECT indexdef FROM pg_indexes WHERE indexname = '{INDEX}'"
 KILL = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_progress_create_index"
-CREATE = "CREATE INDEX CONCURRENTLY by_l2 ON notes USING hnsw (embedding vector_l2_ops)"
+CREATE = 'CREATE INDEX CONCURRENTLY "100%%_l2" ON notes USING hnsw (embedding vector_l2_ops)'
 
 
 class Base(DeclarativeBase):
@@ -130,11 +130,11 @@ def test_repair_drops_leftovers_and_builds_the_rest_anew(database: Engine) -> No
         assert "waiting for writers before build 0%" in index_command(database, "list", status=1)
         # Somebody else's build is not taken for a leftover.
         assert "left alone" in index_command(database, "repair", status=1)
-    assert names(database) == ["by_l2", f"{INDEX}_ccnew"]
+    assert names(database) == ['"100%_l2"', f"{INDEX}_ccnew"]
     assert "leftover" in index_command(database, "list", status=1)
     said = index_command(database, "repair")
     assert f"{INDEX}_ccnew: a leftover; dropped" in said
-    assert "by_l2: was invalid; built again" in said
+    assert '"100%_l2": was invalid; built again' in said
     assert names(database) == []
     assert "nothing to mend" in index_command(database, "repair")
     with database.begin() as connection:
