@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.base import Operations
@@ -20,8 +20,10 @@ from embeddb.naming import embedding_name
 from embeddb.spec import EmbeddingSpec
 
 
-class _OfEmbedding(MigrateOperation):
-    """An operation on one embedding."""
+class OfEmbedding(MigrateOperation):
+    """An operation on one embedding. ``called``: after ``op.``"""
+
+    called: ClassVar[str]
 
     def __init__(self, table: str, column: str, schema: str | None = None) -> None:
         self.table, self.column, self.schema = table, column, schema
@@ -31,9 +33,34 @@ class _OfEmbedding(MigrateOperation):
         """``table.column`` or ``schema.table.column``."""
         return embedding_name(self.table, self.column, self.schema)
 
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return (self.called, self.name)
+
+
+E = TypeVar("E", bound=OfEmbedding)
+
+
+def done_by(function: str, called: str) -> Callable[[type[E]], type[E]]:
+    """Register ``op.called(table, column)``, which a function of the catalog's does, by the embedding's name alone."""
+
+    def implement(operations: Operations, operation: OfEmbedding) -> None:
+        run(operations, sql_call(function, operation.name))
+
+    def render(context: Any, operation: OfEmbedding) -> str:
+        return call(f"op.{called}", operation.table, operation.column, schema=operation.schema)
+
+    def register(kind: type[E]) -> type[E]:
+        kind.called = called
+        Operations.implementation_for(kind)(implement)
+        renderers.dispatch_for(kind)(render)
+        return Operations.register_operation(called)(kind)
+
+    return register
+
 
 @Operations.register_operation("create_embedding")
-class CreateEmbeddingOp(_OfEmbedding):
+class CreateEmbeddingOp(OfEmbedding):
     """Register an embedding: from now on its rows are queued by triggers and embedded by workers."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
@@ -62,8 +89,10 @@ class CreateEmbeddingOp(_OfEmbedding):
 
 
 @Operations.register_operation("drop_embedding")
-class DropEmbeddingOp(_OfEmbedding):
+class DropEmbeddingOp(OfEmbedding):
     """Take an embedding back: triggers, jobs and failures go, the column and its vectors stay."""
+
+    called = "drop_embedding"
 
     def __init__(
         self, table: str, column: str, schema: str | None = None, *, existing: EmbeddingSpec | None = None
@@ -88,13 +117,9 @@ class DropEmbeddingOp(_OfEmbedding):
             raise ValueError(f"the embedding {self.name} cannot be created again: its arguments are not known")
         return CreateEmbeddingOp(self.existing)
 
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("drop_embedding", self.name)
-
 
 @Operations.register_operation("alter_embedding")
-class AlterEmbeddingOp(_OfEmbedding):
+class AlterEmbeddingOp(OfEmbedding):
     """Change what an embedding was registered with."""
 
     def __init__(
@@ -126,8 +151,8 @@ class AlterEmbeddingOp(_OfEmbedding):
         return ("alter_embedding", self.name, as_json(self.changes), as_json(self.existing))
 
 
-@Operations.register_operation("disarm_embedding")
-class DisarmEmbeddingOp(_OfEmbedding):
+@done_by("disarm", "disarm_embedding")
+class DisarmEmbeddingOp(OfEmbedding):
     """Take an embedding's triggers away, so that a column they name can change its type."""
 
     @classmethod
@@ -139,13 +164,9 @@ class DisarmEmbeddingOp(_OfEmbedding):
         """The opposite."""
         return RefreshEmbeddingOp(self.table, self.column, self.schema)
 
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("disarm_embedding", self.name)
 
-
-@Operations.register_operation("refresh_embedding")
-class RefreshEmbeddingOp(_OfEmbedding):
+@done_by("refresh", "refresh_embedding")
+class RefreshEmbeddingOp(OfEmbedding):
     """Make an embedding's triggers and functions as they should be. ``disarmed``: they were taken away before."""
 
     def __init__(self, table: str, column: str, schema: str | None = None, *, disarmed: bool = True) -> None:
@@ -162,10 +183,6 @@ class RefreshEmbeddingOp(_OfEmbedding):
         if not self.disarmed:
             return self
         return DisarmEmbeddingOp(self.table, self.column, self.schema)
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("refresh_embedding", self.name)
 
 
 @Operations.implementation_for(CreateEmbeddingOp)
@@ -206,16 +223,6 @@ def _retyped(operation: AlterEmbeddingOp) -> str:
     return sql.SQL("DO {}").format(block.as_string(None)).as_string(None)
 
 
-@Operations.implementation_for(DisarmEmbeddingOp)
-def _disarm(operations: Operations, operation: DisarmEmbeddingOp) -> None:
-    run(operations, sql_call("disarm", operation.name))
-
-
-@Operations.implementation_for(RefreshEmbeddingOp)
-def _refresh(operations: Operations, operation: RefreshEmbeddingOp) -> None:
-    run(operations, sql_call("refresh", operation.name))
-
-
 @renderers.dispatch_for(CreateEmbeddingOp)
 def _render_create(context: Any, operation: CreateEmbeddingOp) -> str:
     arguments = as_source(arguments_of(operation.spec))
@@ -234,13 +241,3 @@ def _render_alter(context: Any, operation: AlterEmbeddingOp) -> str:
     if "index" in operation.changes:
         context.imports.add("import embeddb")
     return call("op.alter_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
-
-
-@renderers.dispatch_for(DisarmEmbeddingOp)
-def _render_disarm(context: Any, operation: DisarmEmbeddingOp) -> str:
-    return call("op.disarm_embedding", operation.table, operation.column, schema=operation.schema)
-
-
-@renderers.dispatch_for(RefreshEmbeddingOp)
-def _render_refresh(context: Any, operation: RefreshEmbeddingOp) -> str:
-    return call("op.refresh_embedding", operation.table, operation.column, schema=operation.schema)

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from embeddb.catalog.build_watch import watching
 from embeddb.catalog.indexes import Build
 from embeddb.migrate.render import call
-from embeddb.migrate.script import connection_of, identifier, log, run
+from embeddb.migrate.script import connection_of, log, place, qualified, run
 
 #: Seconds between two lines about an index that is being built.
 _INTERVAL: Final = 5.0
@@ -44,14 +44,13 @@ class VectorIndex:
 
     def create_sql(self, *, again: bool = False) -> str:
         """CREATE INDEX. ``again``: it may be there."""
-        table = sql.Identifier(*([self.schema] if self.schema else []), self.table)
         what = sql.SQL(self.expression) if self.expression else sql.Identifier(self.column)
         parts = [
             sql.SQL("CREATE INDEX CONCURRENTLY" if self.concurrently else "CREATE INDEX"),
             *([sql.SQL("IF NOT EXISTS")] if again else []),
             sql.Identifier(self.name),
             sql.SQL("ON {} USING {} ({} {})").format(
-                table, sql.Identifier(self.method), what, sql.Identifier(self.opclass)
+                place(self.table, self.schema), sql.Identifier(self.method), what, sql.Identifier(self.opclass)
             ),
         ]
         if self.options:
@@ -66,9 +65,8 @@ class VectorIndex:
 
     def drop_sql(self) -> str:
         """DROP INDEX."""
-        name = sql.Identifier(*([self.schema] if self.schema else []), self.name)
         how = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}" if self.concurrently else "DROP INDEX {}")
-        return how.format(name).as_string(None)
+        return how.format(place(self.name, self.schema)).as_string(None)
 
 
 class _OfIndex(MigrateOperation):
@@ -165,9 +163,8 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
 
 def _drop_leftover(operations: Operations, index: VectorIndex) -> None:
     """An index of that name that is invalid: a concurrent build that was cut off has left it."""
-    name = f"{identifier(index.schema)}.{identifier(index.name)}" if index.schema else identifier(index.name)
     left = text("SELECT NOT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(:name)")
-    if connection_of(operations).scalar(left, {"name": name}):
+    if connection_of(operations).scalar(left, {"name": qualified(index.name, index.schema)}):
         run(operations, index.drop_sql())
 
 

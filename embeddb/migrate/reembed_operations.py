@@ -9,15 +9,14 @@ from alembic.operations.base import Operations
 from psycopg import sql
 
 from embeddb.migrate.arguments import arguments_of, as_source, spec_of
-from embeddb.migrate.embedding_operations import _OfEmbedding
+from embeddb.migrate.embedding_operations import OfEmbedding, done_by
 from embeddb.migrate.render import call
-from embeddb.migrate.script import call as sql_call
 from embeddb.migrate.script import run
 from embeddb.spec import EmbeddingSpec
 
 
 @Operations.register_operation("expand_embedding")
-class ExpandEmbeddingOp(_OfEmbedding):
+class ExpandEmbeddingOp(OfEmbedding):
     """Add a second column for another encoder, and queue all rows for it."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
@@ -44,8 +43,8 @@ class ExpandEmbeddingOp(_OfEmbedding):
         return ("expand_embedding", self.name, self.spec.to_dict())
 
 
-@Operations.register_operation("abandon_embedding")
-class AbandonEmbeddingOp(_OfEmbedding):
+@done_by("abandon", "abandon_embedding")
+class AbandonEmbeddingOp(OfEmbedding):
     """Drop the second column, which has never served."""
 
     @classmethod
@@ -53,13 +52,9 @@ class AbandonEmbeddingOp(_OfEmbedding):
         """Drop the second column, which has never served: the change of encoder is off."""
         return operations.invoke(cls(table, column, schema))
 
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("abandon_embedding", self.name)
 
-
-@Operations.register_operation("swap_embedding")
-class SwapEmbeddingOp(_OfEmbedding):
+@done_by("swap", "swap_embedding")
+class SwapEmbeddingOp(OfEmbedding):
     """Exchange the two columns in one short transaction."""
 
     @classmethod
@@ -74,13 +69,9 @@ class SwapEmbeddingOp(_OfEmbedding):
         """The opposite."""
         return RollBackEmbeddingOp(self.table, self.column, self.schema)
 
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("swap_embedding", self.name)
 
-
-@Operations.register_operation("roll_back_embedding")
-class RollBackEmbeddingOp(_OfEmbedding):
+@done_by("roll_back", "roll_back_embedding")
+class RollBackEmbeddingOp(OfEmbedding):
     """Exchange them again."""
 
     @classmethod
@@ -92,23 +83,15 @@ class RollBackEmbeddingOp(_OfEmbedding):
         """The opposite."""
         return SwapEmbeddingOp(self.table, self.column, self.schema)
 
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("roll_back_embedding", self.name)
 
-
-@Operations.register_operation("contract_embedding")
-class ContractEmbeddingOp(_OfEmbedding):
+@done_by("contract", "contract_embedding")
+class ContractEmbeddingOp(OfEmbedding):
     """Drop the old column: there is no way back then."""
 
     @classmethod
     def contract_embedding(cls, operations: Operations, table: str, column: str, *, schema: str | None = None) -> Any:
         """Drop the old column, ``<column>__old``, with its vectors and its index: there is no way back then."""
         return operations.invoke(cls(table, column, schema))
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("contract_embedding", self.name)
 
 
 @Operations.implementation_for(ExpandEmbeddingOp)
@@ -117,42 +100,9 @@ def _expand(operations: Operations, operation: ExpandEmbeddingOp) -> None:
     run(operations, statement.as_string(None))
 
 
-@Operations.implementation_for(AbandonEmbeddingOp)
-def _abandon(operations: Operations, operation: AbandonEmbeddingOp) -> None:
-    run(operations, sql_call("abandon", operation.name))
-
-
-@Operations.implementation_for(SwapEmbeddingOp)
-def _swap(operations: Operations, operation: SwapEmbeddingOp) -> None:
-    run(operations, sql_call("swap", operation.name))
-
-
-@Operations.implementation_for(RollBackEmbeddingOp)
-def _roll_back(operations: Operations, operation: RollBackEmbeddingOp) -> None:
-    run(operations, sql_call("roll_back", operation.name))
-
-
-@Operations.implementation_for(ContractEmbeddingOp)
-def _contract(operations: Operations, operation: ContractEmbeddingOp) -> None:
-    run(operations, sql_call("contract", operation.name))
-
-
 @renderers.dispatch_for(ExpandEmbeddingOp)
 def _render_expand(context: Any, operation: ExpandEmbeddingOp) -> str:
     arguments = as_source(arguments_of(operation.spec))
     if "index" in arguments:
         context.imports.add("import embeddb")
     return call("op.expand_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
-
-
-def _render(name: str) -> Any:
-    def render(context: Any, operation: _OfEmbedding) -> str:
-        return call(f"op.{name}", operation.table, operation.column, schema=operation.schema)
-
-    return render
-
-
-renderers.dispatch_for(AbandonEmbeddingOp)(_render("abandon_embedding"))
-renderers.dispatch_for(SwapEmbeddingOp)(_render("swap_embedding"))
-renderers.dispatch_for(RollBackEmbeddingOp)(_render("roll_back_embedding"))
-renderers.dispatch_for(ContractEmbeddingOp)(_render("contract_embedding"))

@@ -11,7 +11,7 @@ from alembic.operations.ops import MigrateOperation
 from psycopg import sql
 
 from embeddb.migrate.render import call
-from embeddb.migrate.script import identifier, qualified, run
+from embeddb.migrate.script import place, qualified, run
 
 
 class _Rename(MigrateOperation):
@@ -93,25 +93,26 @@ class RenameEmbeddedColumnOp(_Rename):
 
 @Operations.implementation_for(RenameEmbeddedTableOp)
 def _rename_table(operations: Operations, operation: RenameEmbeddedTableOp) -> None:
-    place = qualified(operation.table, operation.schema)
-    run(operations, f"ALTER TABLE {place} RENAME TO {identifier(operation.new_table)}")
+    names = (place(operation.table, operation.schema), sql.Identifier(operation.new_table))
+    run(operations, sql.SQL("ALTER TABLE {} RENAME TO {}").format(*names).as_string(None))
     _follow(operations, operation, operation.new_table)
 
 
 @Operations.implementation_for(RenameEmbeddedColumnOp)
 def _rename_column(operations: Operations, operation: RenameEmbeddedColumnOp) -> None:
-    place = qualified(operation.table, operation.schema)
-    names = f"{identifier(operation.column)} TO {identifier(operation.new_column)}"
-    run(operations, f"ALTER TABLE {place} RENAME COLUMN {names}")
+    names = [sql.Identifier(name) for name in (operation.column, operation.new_column)]
+    statement = sql.SQL("ALTER TABLE {} RENAME COLUMN {} TO {}")
+    run(operations, statement.format(place(operation.table, operation.schema), *names).as_string(None))
     _follow(operations, operation, operation.table)
 
 
 def _follow(operations: Operations, operation: _Rename, table: str) -> None:
     """Indexes, triggers and functions that are called after what was renamed."""
     for old, new in operation.indexes.items():
-        run(operations, f"ALTER INDEX {qualified(old, operation.schema)} RENAME TO {identifier(new)}")
+        names = (place(old, operation.schema), sql.Identifier(new))
+        run(operations, sql.SQL("ALTER INDEX {} RENAME TO {}").format(*names).as_string(None))
     refresh = sql.SQL("SELECT embeddb.refresh(e.id) FROM embeddb.embedding e WHERE e.relation = {}::regclass")
-    run(operations, refresh.format(sql.Literal(qualified(table, operation.schema))).as_string(None))
+    run(operations, refresh.format(qualified(table, operation.schema)).as_string(None))
 
 
 @renderers.dispatch_for(RenameEmbeddedTableOp)

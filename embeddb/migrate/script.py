@@ -30,7 +30,7 @@ def connection_of(operations: Operations) -> Connection:
 
 
 def call(function: str, *arguments: Any) -> str:
-    """``SELECT embeddb.function(…)``; a str argument is cast by what ``Typed`` says, other values are literals."""
+    """``SELECT embeddb.function(…)`` with these values as literals."""
     parts = [sql.SQL("{}").format(argument) for argument in arguments]
     call = sql.SQL("SELECT {}({})").format(sql.Identifier("embeddb", function), sql.SQL(", ").join(parts))
     return call.as_string(None)
@@ -38,9 +38,9 @@ def call(function: str, *arguments: Any) -> str:
 
 def qualified(table: str, schema: str | None) -> str:
     """A table's name with its schema, quoted."""
-    return sql.Identifier(*([schema] if schema else []), table).as_string(None)
+    return place(table, schema).as_string(None)
 
 
-def identifier(name: str) -> str:
-    """A name, quoted."""
-    return sql.Identifier(name).as_string(None)
+def place(name: str, schema: str | None) -> sql.Identifier:
+    """A table's or index's name with its schema, to compose SQL of."""
+    return sql.Identifier(*([schema] if schema else []), name)
