@@ -14,6 +14,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
 from sqlalchemy.exc import DBAPIError
 
 from embeddb.encoders import Hashing
+from embeddb.encoders.settings import require
 from embeddb.insight.candidates import Candidate
 from embeddb.insight.recall import Fit, measure
 from embeddb.insight.report import figure
@@ -25,6 +26,8 @@ from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
 from embeddb.spec import IVFFlat
 
+#: Where the plots have their lines.
+_RECALLS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995)
 _TABLE: Final = "embeddb_trial"
 _SIZE: Final = text("SELECT pg_relation_size(CAST(:index AS regclass))")
 _SET: Final = text("SELECT set_config(:name, :value, :local)")
@@ -138,17 +141,29 @@ def _table(connection: Connection, sample: Sample, candidate: Candidate) -> Iter
 
 
 def plot(trials: Sequence[Trial], path: Path, title: str) -> None:
-    """Recall against a query's time, by effort, and against the index's size: a PNG."""
+    """Recall on the sample against a query's time, by effort, and against the index's size: a PNG.
+
+    Recall by its log odds, so that .99 and .999 are apart; where nothing was missed, half a miss is drawn.
+    """
     picture = figure(2, 1, "a plot")
-    by_time, by_size = picture.subplots(1, 2)
+    ticker = require("matplotlib.ticker", "insight", "a plot")
+    by_time, by_size = picture.subplots(1, 2, sharey=True)
     for trial in trials:
+        most = 1 - 0.5 / (trial.fit.k * trial.fit.queries)
         efforts = sorted(trial.fit.measured)
         times = [trial.fit.milliseconds[effort] for effort in efforts]
-        recalls = [trial.fit.measured[effort] for effort in efforts]
-        [line] = by_time.plot(times, recalls, marker=".", label=trial.candidate.declaration)
-        by_size.plot([trial.size / 1e6], [trial.recall], marker="o", linestyle="", color=line.get_color())
-    by_time.set(xlabel="a query's median, ms", ylabel="recall", title="by effort")
-    by_size.set(xlabel="index, MB", ylabel="recall", title="at the target")
-    by_time.legend(fontsize="small", loc="lower right")
+        recalls = [min(trial.fit.measured[effort], most) for effort in efforts]
+        [line] = by_time.plot(times, recalls, marker=".", linewidth=1, label=trial.candidate.declaration)
+        by_size.plot([trial.size / 2**20], [min(trial.recall, most)], marker="o", linestyle="", color=line.get_color())
+    by_time.set(xlabel="a query's median, ms", ylabel="recall@10", xscale="log", yscale="logit", title="by effort")
+    by_size.set(xlabel="index, MB", xlim=(0, None), title="at the recall that is asked")
+    by_time.yaxis.set_major_locator(ticker.FixedLocator(_RECALLS))
+    by_time.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    for axis in (by_time.xaxis, by_time.yaxis):
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(ticker.NullLocator())
+    for axes in (by_time, by_size):
+        axes.grid(alpha=0.3)
+    picture.legend(fontsize="small", loc="outside lower center", ncols=2)
     picture.suptitle(title)
     picture.savefig(path, format="png", dpi=110)
