@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import psycopg
+from psycopg import sql
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
@@ -47,28 +49,25 @@ def database(base: type[DeclarativeBase], url: str | None) -> Iterator[sessionma
     """
     name = f"embeddb_example_{uuid.uuid4().hex[:8]}"
     with server(url) as given:
-        outside = create_engine(given, isolation_level="AUTOCOMMIT")
-        with outside.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine = create_engine(given.set(database=name))
-        try:
-            with engine.begin() as connection:
-                connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-            base.metadata.create_all(engine)
-            sessions = sessionmaker(engine)
-            embeddb.install(sessions)
-            yield sessions
-        finally:
-            engine.dispose()
-            with outside.connect() as connection:
-                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-            outside.dispose()
+        dsn = given.set(drivername="postgresql").render_as_string(hide_password=False)
+        with psycopg.connect(dsn, autocommit=True) as outside:
+            outside.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            engine = create_engine(given.set(database=name))
+            try:
+                with engine.begin() as connection:
+                    connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+                base.metadata.create_all(engine)
+                sessions = sessionmaker(engine)
+                embeddb.install(sessions)
+                yield sessions
+            finally:
+                engine.dispose()
+                outside.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def engine_of(sessions: sessionmaker[Session]) -> Engine:
     """The engine that the sessions use."""
-    with sessions() as session:
-        engine = session.get_bind()
+    engine = sessions.kw["bind"]
     assert isinstance(engine, Engine)
     return engine
 

@@ -29,9 +29,9 @@ class Page(Base):
 
 
 def main(url: str | None = None) -> list[Figure]:
-    texts = read_corpus()[::6]
+    texts = [text for text in read_corpus() if len(text["body"]) < 150][::3]
     # Each page is of two subjects: what makes it match a query on one must be words of that half.
-    halves = list(zip(texts[::2], texts[1::2], strict=False))[:5]
+    halves = list(zip(texts[::2], texts[1::2], strict=False))[:6]
     with database(Base, url) as sessions, sessions() as session:
         session.add_all(Page(body=f"{one['body']} {other['body']}") for one, other in halves)
         session.commit()

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from embeddb import HNSW, Vector, nearest, vector_column
 
-ROWS, DIM, K = 2000, 256, 10
+ROWS, DIM, K = 1500, 256, 10
 
 
 class Base(DeclarativeBase):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,7 @@ UNSEEN = tuple(THINGS[place] for place in np.random.default_rng(3).permutation(l
 def trained(steps: int = 400) -> str:
     """The folder of the model, which is trained at the first call."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-clip-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     words = ["<pad>", "<s>", "</s>", "<unk>", "a", "an", *COLOURS, *SHAPES]
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from embeddb.local import LocalPostgres
@@ -80,6 +82,15 @@ def test_example(
         least, better = LEAST[name][figure.what]
         assert figure.value >= least, figure
         assert figure.value >= figure.control + better, figure
+
+
+def test_an_example_is_a_program(server18: LocalPostgres) -> None:
+    command = [sys.executable, str(FOLDER / "anomalies.py"), "--url", server18.url]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "odd lines among the first ten: 0." in told.splitlines()[-1]
+    with psycopg.connect(server18.dsn) as connection:
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'embeddb\\_example%'").fetchall()
+    assert left == [], "an example leaves no database behind"
 
 
 def test_every_example_is_in_the_recipes() -> None:
