@@ -77,6 +77,12 @@ def history(customer: int, rng: random.Random, length: int = 12) -> list[Event]:
     return [(customer, product, now + timedelta(days=3 * day)) for day, product in enumerate(bought)]
 
 
+def shelf_of(events: list[Event]) -> str:
+    """What they bought most of lately."""
+    shelves = dict(PRODUCTS)
+    return Counter(shelves[name] for _, name, _ in events[-5:]).most_common(1)[0][0]
+
+
 def main(url: str | None = None) -> list[Figure]:
     rng = random.Random(0)
     histories = {customer: history(customer, rng) for customer in range(1, 401)}
@@ -96,22 +102,29 @@ def main(url: str | None = None) -> list[Figure]:
 
         bestsellers = [name for name, _ in Counter(name for _, name, _ in events).most_common()]
         asked = list(histories)[::4]
-        hits = popular = 0
+        wanted = {number: shelf_of(events) for number, events in histories.items()}
+        hits = popular = alike = 0
+        chance = 0.0
         with sessions() as session:
             for number in asked:
                 customer = session.get_one(Customer, number)
                 offered = session.scalars(recommend(Customer.taste, customer, items=Product.target).limit(5)).all()
                 seen = {name for _, name, _ in histories[number]}
                 hits += kept[number] in [product.name for product in offered]
+                like = session.scalars(similar_to(Customer.taste, customer).limit(3)).all()
+                alike += sum(wanted[each.id] == wanted[number] for each in like)
+                chance += sum(shelf == wanted[number] for shelf in wanted.values()) / len(wanted)
                 popular += kept[number] in [name for name in bestsellers if name not in seen][:5]
             print(f"bought: {', '.join(name for _, name, _ in histories[number][-6:])}")
             print(f"offered: {', '.join(product.name for product in offered)}")
             reason = session.execute(because(Customer.taste, customer, offered[0].name).limit(1)).one()
             print(f"{offered[0].name}, because they bought: {reason[0].product_name}")
-            [like] = session.scalars(similar_to(Customer.taste, customer).limit(1))
-            orders = select(Order.product_name).where(Order.customer_id == like.id).order_by(Order.at.desc())
+            orders = select(Order.product_name).where(Order.customer_id == like[0].id).order_by(Order.at.desc())
             print(f"who is like them bought: {', '.join(session.scalars(orders.limit(6)))}")
-    return [Figure("last order among five offered", hits / len(asked), popular / len(asked), "the bestsellers")]
+    return [
+        Figure("last order among five offered", hits / len(asked), popular / len(asked), "the bestsellers"),
+        Figure("customers alike who want the same", alike / 3 / len(asked), chance / len(asked), "by chance"),
+    ]
 
 
 if __name__ == "__main__":
