@@ -10,7 +10,7 @@ from typing import Final
 from psycopg import sql
 from sqlalchemy import Connection, text
 
-from embeddb.catalog.steps import VECTOR_SCHEMA, Step, current, statements, steps
+from embeddb.catalog.steps import VECTOR_SCHEMA, current, record, statements, steps
 from embeddb.errors import CatalogError, CatalogMissing, CatalogOutdated, PgvectorMissing, PgvectorOutdated
 
 #: Older ones lack iterative scans, and lose recall under filters.
@@ -33,11 +33,13 @@ _BODIES: Final = text("SELECT proname, prosrc FROM pg_catalog.pg_proc WHERE pron
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``installed`` and ``available``: the numbers of the last steps; 0 where there is no catalog."""
+    """``installed`` and ``available``: the numbers of the last steps; 0 where there is no catalog. ``extension``: it
+    came by CREATE EXTENSION."""
 
     installed: int
     available: int
     pgvector: str
+    extension: bool = False
 
     @property
     def missing(self) -> bool:
@@ -59,9 +61,24 @@ def install(connection: Connection) -> Status:
     """
     _run(connection, "SELECT pg_advisory_xact_lock(hashtext('embeddb.install'))")
     before = status(connection)
+    if before.extension:
+        return _update_extension(connection, before)
     for statement in upgrade_statements(before.installed, _vector_schema(connection)):
         _run(connection, statement)
     return status(connection)
+
+
+def _update_extension(connection: Connection, before: Status) -> Status:
+    """Only the files on the server can change what belongs to an extension."""
+    if before.outdated:
+        _run(connection, "ALTER EXTENSION embeddb UPDATE")
+    found = status(connection)
+    if found.outdated:
+        raise CatalogError(
+            "this database's catalog is the extension embeddb, and the server's files of it are older than this "
+            "package: write newer ones there (embeddb schema extension), then run ALTER EXTENSION embeddb UPDATE"
+        )
+    return found
 
 
 def uninstall(connection: Connection) -> None:
@@ -79,8 +96,9 @@ def status(connection: Connection) -> Status:
         raise PgvectorMissing
     if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
         raise PgvectorOutdated
+    extension = bool(connection.scalar(text("SELECT count(*) FROM pg_catalog.pg_extension WHERE extname = 'embeddb'")))
     if connection.scalar(text("SELECT to_regclass('embeddb.step')")) is None:
-        return Status(0, len(steps()), version)
+        return Status(0, len(steps()), version, extension)
     applied = connection.execute(text("SELECT number, hash FROM embeddb.step ORDER BY number")).all()
     known = {step.number: step.hash for step in steps()}
     for number, digest in applied:
@@ -89,7 +107,7 @@ def status(connection: Connection) -> Status:
                 f"step {number} of this database's catalog is not step {number} of this version of embeddb: "
                 "it was installed from an unpublished version; reinstall it (embeddb schema uninstall, then install)"
             )
-    return Status(max((number for number, _ in applied), default=0), len(steps()), version)
+    return Status(max((number for number, _ in applied), default=0), len(steps()), version, extension)
 
 
 def require(connection: Connection) -> Status:
@@ -104,9 +122,12 @@ def require(connection: Connection) -> Status:
 
 def differing_functions(connection: Connection) -> list[str]:
     """The catalog's functions that are missing, or have another text than this package gives them."""
-    there = {(name, body) for name, body in connection.execute(_BODIES).all()}
-    made = (_FUNCTION.match(statement) for statement in upgrade_statements(len(steps()), _vector_schema(connection)))
-    return sorted({match[1] for match in made if match is not None and (match[1], match[3]) not in there})
+    schema = _vector_schema(connection)
+    quoted = sql.Identifier(schema).as_string(None)  # the scripts of the extension quote it only where it must be
+    there = {(name, body.replace(quoted, schema)) for name, body in connection.execute(_BODIES).all()}
+    made = (_FUNCTION.match(statement) for statement in upgrade_statements(len(steps()), schema))
+    texts = [(match[1], match[3].replace(quoted, schema)) for match in made if match is not None]
+    return sorted({name for name, body in texts if (name, body) not in there})
 
 
 def upgrade_statements(installed: int = 0, vector_schema: str = "public") -> Iterator[str]:
@@ -115,7 +136,7 @@ def upgrade_statements(installed: int = 0, vector_schema: str = "public") -> Ite
     yield from _PREAMBLE
     for step in steps()[installed:]:
         yield from statements(step.text.replace(VECTOR_SCHEMA, place))
-        yield _record(step)
+        yield record(step)
     for file in current():
         yield from statements(file.replace(VECTOR_SCHEMA, place))
     yield from _CLOSE
@@ -125,11 +146,6 @@ def script(installed: int = 0, vector_schema: str = "public") -> str:
     """The same as a script that runs in psql unchanged."""
     body = ";\n\n".join(upgrade_statements(installed, vector_schema))
     return f"BEGIN;\n\n{body};\n\nCOMMIT;\n"
-
-
-def _record(step: Step) -> str:
-    values = sql.SQL("INSERT INTO embeddb.step (number, name, hash) VALUES ({}, {}, {})")
-    return values.format(step.number, step.name, step.hash).as_string(None)
 
 
 def _vector_schema(connection: Connection) -> str:

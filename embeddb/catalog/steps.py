@@ -11,6 +11,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
 
+from psycopg import sql
+
 #: Stands in the files for the schema that pgvector is in; an extension script knows it by the same name.
 VECTOR_SCHEMA: Final = "@extschema:vector@"
 
@@ -42,6 +44,12 @@ def steps() -> tuple[Step, ...]:
     """All steps, in order; their numbers go from 1 without a gap."""
     named = [(file.name.removesuffix(".sql").split("_", 1), file.read_text("utf-8")) for file in _files("steps")]
     return tuple(Step(int(number), name, text) for (number, name), text in named)
+
+
+def record(step: Step) -> str:
+    """The statement that notes a step as done."""
+    values = sql.SQL("INSERT INTO embeddb.step (number, name, hash) VALUES ({}, {}, {})")
+    return values.format(step.number, step.name, step.hash).as_string(None)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,7 +55,8 @@ def status(url: UrlOption = None) -> None:
         if found.missing:
             out.print("There is no catalog. Run embeddb schema install.")
             raise typer.Exit(1)
-        out.print(f"Version {found.installed} of {found.available}; pgvector {found.pgvector}.")
+        how = ", by CREATE EXTENSION" if found.extension else ""
+        out.print(f"Version {found.installed} of {found.available}{how}; pgvector {found.pgvector}.")
         problems = connection.execute(
             text("SELECT e.name, p FROM embeddb.embeddings e, LATERAL embeddb.problems(e.id) AS p ORDER BY 1, 2")
         ).all()
@@ -81,6 +83,30 @@ def sql(
     from embeddb.catalog.install import script
 
     typer.echo(script(since, vector_schema), nl=False)
+
+
+@app.command()
+def extension(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The folder to write the files to.", show_default=False)
+    ] = None,
+    postgres: Annotated[int, typer.Option(min=15, help="The major version of Postgres.")] = 18,
+    vector_schema: Annotated[str, typer.Option(help="The schema that pgvector is in; for Postgres 15.")] = "public",
+    into: Annotated[
+        str | None,
+        typer.Option("--install", metavar="PG_CONFIG", help="Write them into the server of this pg_config."),
+    ] = None,
+) -> None:
+    """Write the files of the Postgres extension, for those who own the server: CREATE EXTENSION embeddb."""
+    from embeddb.catalog.extension import build, find_server, write
+
+    if (output is None) == (into is None):
+        raise typer.BadParameter("say where: --output FOLDER, or --install PG_CONFIG")
+    if into is not None:
+        postgres, output = find_server(into)
+    assert output is not None
+    for path in write(output, build(postgres, vector_schema)):
+        out.print(path.name if into is None else str(path), markup=False)
 
 
 @app.command()

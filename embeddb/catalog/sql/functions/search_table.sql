@@ -204,6 +204,7 @@ BEGIN
         END IF;
         EXECUTE w.ddl;
     END LOOP;
+    PERFORM embeddb.go_with_extension(embedding);
     IF embeddb.function_prefixes(embedding) <> embeddb.function_prefixes(embedding, false) THEN
         RAISE WARNING '%: another function has the short name, so this embedding''s are called %', embeddb.name(embedding),
             (SELECT string_agg(quote_ident(x.name), ', ') FROM embeddb.wanted_functions(embedding) AS x);

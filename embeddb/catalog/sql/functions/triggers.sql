@@ -175,6 +175,20 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ) AS statements ORDER BY place, ddl
 $$;
 
+-- Where the catalog is an extension, what is made for a table is dropped with it: without it, it could only fail.
+CREATE OR REPLACE FUNCTION embeddb.go_with_extension(embedding integer) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    routine regprocedure;
+BEGIN
+    IF EXISTS (SELECT FROM pg_extension x WHERE x.extname = 'embeddb') THEN
+        FOR routine IN SELECT f FROM embeddb.functions_of(embedding) AS f
+                        UNION SELECT p.oid FROM pg_proc p WHERE embeddb.owner_of(p.oid) = embedding LOOP
+            EXECUTE format('ALTER FUNCTION %s DEPENDS ON EXTENSION embeddb', routine);
+        END LOOP;
+    END IF;
+END $$;
+
 -- Removes the triggers and functions of an embedding, and notes its columns. Between disarm and refresh, in one
 -- transaction, a column's type can be altered, which Postgres refuses while a trigger names the column.
 CREATE OR REPLACE FUNCTION embeddb.disarm(embedding integer) RETURNS void
@@ -217,6 +231,7 @@ BEGIN
     FOREACH statement IN ARRAY wanted LOOP
         EXECUTE statement;
     END LOOP;
+    PERFORM embeddb.go_with_extension(embedding);
     UPDATE embeddb.embedding e SET built = md5(wanted::text) WHERE e.id = refresh.embedding;
     RETURN true;
 END $$;
