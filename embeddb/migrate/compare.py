@@ -28,6 +28,7 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
+from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import Key, read_catalog
 from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, sql_of
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
@@ -77,6 +78,7 @@ class _Comparison:
 
     def __init__(self, context: Any, upgrade: ops.UpgradeOps, schemas: Collection[str | None]) -> None:
         self.context, self.upgrade, self.schemas = context, upgrade, schemas
+        self.filters = Filters(context)
         metadata = context.metadata
         self.metadatas: list[MetaData] = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
         configure_mappers()  # which tells attributes from columns
@@ -84,7 +86,7 @@ class _Comparison:
             Key(self._schema(found.table), found.table.name, found.column.name): found
             for one in self.metadatas
             for found in declared(one)
-            if self._is_included(found.table)
+            if self._is_included(found.table) and self.filters.has_column(found.column)
         }
         self.found = read_catalog(context.connection, schemas)
         self.renames = Renames(context.connection, upgrade, self.found, self.declarations)
@@ -168,12 +170,16 @@ class _Comparison:
                 self.after.append(AlterEmbeddingOp(key.table, key.column, key.schema, changes, existing))
 
     def _is_concerned(self, key: Key) -> bool:
-        """Is this table, which the database has, one of the models, or one that Alembic is to drop?"""
+        """Is this column, which the database has, of the models and compared, or one that Alembic is to drop?"""
         table = self._table(key.schema, key.table)
-        if table is not None:
-            return self._is_included(table)
-        dropped = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)}
-        return (key.schema, key.table) in dropped
+        if table is None:
+            dropped = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)}
+            return (key.schema, key.table) in dropped
+        plain = next((column for column in table.columns if column.name == key.column), None)
+        if plain is not None:
+            return self._is_included(table) and self.filters.has_column(plain)
+        modified = (op for one in self._modified() if (one.schema, one.table_name) == key[:2] for op in one.ops)
+        return any(isinstance(op, ops.DropColumnOp) and op.column_name == key.column for op in modified)
 
     def _filling(self, key: Key, found: EmbeddingSpec, wanted: EmbeddingSpec) -> None:
         change = self.found.changes[key]
@@ -287,32 +293,32 @@ class _Comparison:
             if not self._is_included(table):
                 continue
             if (self._schema(table), table.name) in new:
-                given = [described(index, self.context.dialect) for index in table.indexes if is_vector_index(index)]
+                vector = (index for index in table.indexes if is_vector_index(index) and self.filters.has_index(index))
+                given = [described(index, self.context.dialect) for index in vector]
                 self.after += [CreateVectorIndexOp(index) for index in sorted(filter(None, given), key=_name)]
                 continue
-            drops, creates = compare_indexes(
-                self.context.connection, table, skip=self._left_alone(table), concurrently=self._concurrently
-            )
+            about: dict[str, Any] = {"skip": self._left_alone(table), "concurrently": self._concurrently}
+            drops, creates = compare_indexes(self.context.connection, table, self.filters, **about)
             self.before += drops
             self.after += creates
         for op in gone:
             bare = Table(op.table_name, MetaData(), schema=op.schema)
-            drops, _ = compare_indexes(self.context.connection, bare, skip=set(), concurrently=False)
+            drops, _ = compare_indexes(self.context.connection, bare, self.filters, skip=set(), concurrently=False)
             self.before += drops
 
     def _is_included(self, table: Table) -> bool:
-        included = self.context.run_object_filters(table, table.name, "table", False, None)
-        return bool(included) and self._schema(table) in self.schemas
+        return self.filters.has_table(table) and self._schema(table) in self.schemas
 
     def _left_alone(self, table: Table) -> set[str]:
-        """Columns whose indexes belong to a change of encoder, or to a rename."""
+        """Columns that the project leaves out, and whose indexes belong to a change of encoder, or to a rename."""
         keys = {
             *self.found.changes,
             *self.found.shadows,
             *self.renames.indexed,
             *filter(self._expands, self.declarations),
         }
-        return {key.column for key in keys if (key.schema, key.table) == (self._schema(table), table.name)}
+        hidden = {column.name for column in table.columns if not self.filters.has_column(column)}
+        return hidden | {key.column for key in keys if (key.schema, key.table) == (self._schema(table), table.name)}
 
 
 def _of_catalog(op: MigrateOperation) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql.elements import ClauseElement, Label
 
+from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import FoundIndex, Signature, is_partitioned, read_indexes
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
 
@@ -71,7 +72,7 @@ def of_database(index: FoundIndex, schema: str | None, table: str, *, concurrent
 
 
 def compare_indexes(
-    connection: Connection, table: Table, *, skip: set[str], concurrently: bool
+    connection: Connection, table: Table, filters: Filters, *, skip: set[str], concurrently: bool
 ) -> tuple[list[DropVectorIndexOp], list[CreateVectorIndexOp]]:
     """What to drop and what to build for a table that is in the database. ``skip``: columns to leave alone."""
     dialect: Any = connection.dialect
@@ -82,7 +83,7 @@ def compare_indexes(
     wanted = {str(index.name): index for index in table.indexes if is_vector_index(index)}
     for name, index in sorted(wanted.items()):
         given = described(index, dialect, concurrently=concurrently)
-        if given is None or given.column in skip:
+        if given is None or given.column in skip or not filters.has_index(index):
             present.pop(name, None)
             continue
         found = present.pop(name, None)
@@ -93,7 +94,7 @@ def compare_indexes(
             drops.append(DropVectorIndexOp(there))
         creates.append(CreateVectorIndexOp(given))
     for found in present.values():
-        if found.column not in skip:
+        if found.column not in skip and filters.has_found(found, table.schema, table.name):
             there = of_database(found, table.schema, table.name, concurrently=concurrently)
             drops.append(DropVectorIndexOp(there))
     return drops, creates
