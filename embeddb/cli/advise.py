@@ -129,6 +129,10 @@ def _apply(connection: Connection, found: Advice, config: Path) -> None:
     from embeddb.migrate.proposal import Proposal, body, write
 
     subject, chosen = found.subject, found.chosen
+    done = f"{subject.name} is so already: there is nothing to write."
+    if not found.changes and subject.spec is None:
+        err.print(done, markup=False)  # whatever its index is called
+        return
     proposal = Proposal(
         subject.table.name,
         subject.column.name,
@@ -142,7 +146,7 @@ def _apply(connection: Connection, found: Advice, config: Path) -> None:
     with connection.begin():
         made = body(connection, proposal)
         if made is None:
-            err.print(f"{subject.name} is so already: there is nothing to write.", markup=False)
+            err.print(done, markup=False)
             return
         if config.is_file():
             path = write(connection, made, config, f"{subject.name}: as advised")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -126,7 +127,9 @@ def _ground(by: Weighing, calibration: Calibration, vectors: int) -> str:
             f"Nothing was built, for {why}: time is estimated from an exact search, recall is what vectors{intrinsic} "
             "typically have. Take both with care."
         )
-    return "There is no vector to measure by: time and recall are what is typical. Sizes hold all the same."
+    return (
+        f"{vectors:,} vectors are too few to measure by: time and recall are what is typical. Sizes hold all the same."
+    )
 
 
 def _memory(by: Weighing, chosen: Prediction) -> Iterator[str]:
@@ -140,8 +143,8 @@ def _memory(by: Weighing, chosen: Prediction) -> Iterator[str]:
         parts = math.ceil(chosen.index / room)
         yield (
             f"The index is {chosen.index / by.server.cache:.0%} of the {size(by.server.cache)} that can be cached, and "
-            "graphs are slow from disk: give the server more memory, or partition the table, into "
-            f"{parts} parts or more, by a column that every search filters on."
+            "graphs are slow from disk: give the server more memory, "
+            + ("or search single parts." if by.server.partitioned else f"or partition the table, into {parts} or more.")
         )
 
 
@@ -188,7 +191,8 @@ def _filters(by: Weighing) -> Iterator[str]:
         yield f"The table is partitioned by {server.partitioned}: each part has an index of its own."
     # Up to so many matching rows an exact search of them is the faster one.
     crossover = math.sqrt(20 * by.rows * _K)
-    for one in sorted(server.filters, key=lambda one: one.values)[:_FILTERS]:
+    known = [one for one in server.filters if one.name not in re.findall(r'"[^"]+"|\w+', server.partitioned or "")]
+    for one in sorted(known, key=lambda one: one.values)[:_FILTERS]:
         # A column with few commonest values says nothing of their share: all are alike.
         share = one.common or 1 / one.values
         most = share * by.rows

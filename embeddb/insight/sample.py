@@ -43,6 +43,8 @@ FEW: Final = 200_000
 #: Rows read from pages for one that is kept, so that a page gives few of them.
 THINNED: Final = 4
 
+#: Rows whose exact search takes longer than the way to the server.
+_TIMED: Final = 200
 #: insufficient_privilege, by the table of error codes in the manual of Postgres.
 _FORBIDDEN: Final = "42501"
 
@@ -152,18 +154,27 @@ def _registered(connection: Connection, name: str) -> EmbeddingSpec | None:
         return None
 
 
-def scan_seconds(connection: Connection, subject: Subject, query: Vectors, rows: int = 20_000) -> float:
-    """Seconds that an exact search takes by row: the median of three over so many rows of the table, once warm."""
-    some = select(subject.vector.label("vector")).where(subject.column.is_not(None)).limit(rows).subquery()
+def scan_seconds(connection: Connection, subject: Subject, query: Vectors, rows: int = 20_000) -> float | None:
+    """Seconds that an exact search takes by row: the median of three over so many rows of the table, once warm.
+
+    What a search takes that reads one row is taken off. None where there are too few rows to tell the two apart.
+    """
+    one, many = (_timed(connection, subject, query, limit) for limit in (1, rows))
+    return max(many[0] - one[0], 0.1 * many[0]) / many[1] if many[1] >= _TIMED else None
+
+
+def _timed(connection: Connection, subject: Subject, query: Vectors, limit: int) -> tuple[float, int]:
+    """The median of three exact searches of so many rows, in seconds, and the rows that there were."""
+    some = select(subject.vector.label("vector")).where(subject.column.is_not(None)).limit(limit).subquery()
     asked: Any = bindparam("query", query, type_=subject.vector.type)
     distance: Any = BinaryExpression(some.c.vector, asked, custom_op(METRICS[subject.metric].operator), type_=Float())
     search = select(func.count(), func.min(distance))
     times = []
     for _ in range(4):
         began = time.perf_counter()
-        read, _ = connection.execute(search).one()
-        times.append((time.perf_counter() - began) / max(1, read))
-    return float(np.median(times[1:]))
+        read = int(connection.execute(search).one()[0])
+        times.append(time.perf_counter() - began)
+    return float(np.median(times[1:])), read
 
 
 def draw(
