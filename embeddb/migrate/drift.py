@@ -191,5 +191,4 @@ def _encoders(connection: Connection, models: Any) -> Iterator[Drift]:
         if one is not None:
             given |= {declaration.spec.name: declaration.encoder for declaration in declared(one)}
     for weights in changed_weights(connection, given):
-        remedy = f"embeddb backfill {weights.name} --everything, or the model that it was"
-        yield Drift("encoder", str(weights), remedy, sure=weights.error is None)
+        yield Drift("encoder", weights.what, weights.remedy, sure=weights.error is None)

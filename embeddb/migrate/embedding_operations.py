@@ -59,13 +59,23 @@ def done_by(function: str, called: str) -> Callable[[type[E]], type[E]]:
     return register
 
 
-@Operations.register_operation("create_embedding")
-class CreateEmbeddingOp(OfEmbedding):
-    """Register an embedding: from now on its rows are queued by triggers and embedded by workers."""
+class OfDeclaration(OfEmbedding):
+    """An operation on one embedding that takes all of its declaration."""
 
     def __init__(self, spec: EmbeddingSpec) -> None:
         super().__init__(spec.table, spec.column, spec.schema)
         self.spec = spec
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return (*super().to_diff_tuple(), self.spec.to_dict())
+
+
+@Operations.register_operation("create_embedding")
+class CreateEmbeddingOp(OfDeclaration):
+    """Register an embedding: from now on its rows are queued by triggers and embedded by workers."""
+
+    called = "create_embedding"
 
     @classmethod
     def create_embedding(
@@ -82,10 +92,6 @@ class CreateEmbeddingOp(OfEmbedding):
     def reverse(self) -> DropEmbeddingOp:
         """The opposite."""
         return DropEmbeddingOp(self.table, self.column, self.schema, existing=self.spec)
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("create_embedding", self.name, self.spec.to_dict())
 
 
 @Operations.register_operation("drop_embedding")
@@ -122,6 +128,8 @@ class DropEmbeddingOp(OfEmbedding):
 class AlterEmbeddingOp(OfEmbedding):
     """Change what an embedding was registered with."""
 
+    called = "alter_embedding"
+
     def __init__(
         self, table: str, column: str, schema: str | None, changes: Mapping[str, Any], existing: Mapping[str, Any]
     ) -> None:
@@ -148,7 +156,7 @@ class AlterEmbeddingOp(OfEmbedding):
 
     def to_diff_tuple(self) -> tuple[Any, ...]:
         """For ``alembic check``."""
-        return ("alter_embedding", self.name, as_json(self.changes), as_json(self.existing))
+        return (*super().to_diff_tuple(), as_json(self.changes), as_json(self.existing))
 
 
 @done_by("disarm", "disarm_embedding")
@@ -224,10 +232,12 @@ def _retyped(operation: AlterEmbeddingOp) -> str:
 
 
 @renderers.dispatch_for(CreateEmbeddingOp)
-def _render_create(context: Any, operation: CreateEmbeddingOp) -> str:
+def render_declaration(context: Any, operation: OfDeclaration) -> str:
+    """As Alembic asks for it: with the arguments that are not as by default."""
     arguments = as_source(arguments_of(operation.spec))
-    context.imports.add("import embeddb") if operation.spec.index is not None and "index" in arguments else None
-    return call("op.create_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
+    if "index" in arguments and operation.spec.index is not None:
+        context.imports.add("import embeddb")
+    return call(f"op.{operation.called}", operation.table, operation.column, schema=operation.schema, **arguments)
 
 
 @renderers.dispatch_for(DropEmbeddingOp)

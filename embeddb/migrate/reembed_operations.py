@@ -8,20 +8,16 @@ from alembic.autogenerate.render import renderers
 from alembic.operations.base import Operations
 from psycopg import sql
 
-from embeddb.migrate.arguments import arguments_of, as_source, spec_of
-from embeddb.migrate.embedding_operations import OfEmbedding, done_by
-from embeddb.migrate.render import call
+from embeddb.migrate.arguments import spec_of
+from embeddb.migrate.embedding_operations import OfDeclaration, OfEmbedding, done_by, render_declaration
 from embeddb.migrate.script import run
-from embeddb.spec import EmbeddingSpec
 
 
 @Operations.register_operation("expand_embedding")
-class ExpandEmbeddingOp(OfEmbedding):
+class ExpandEmbeddingOp(OfDeclaration):
     """Add a second column for another encoder, and queue all rows for it."""
 
-    def __init__(self, spec: EmbeddingSpec) -> None:
-        super().__init__(spec.table, spec.column, spec.schema)
-        self.spec = spec
+    called = "expand_embedding"
 
     @classmethod
     def expand_embedding(
@@ -37,10 +33,6 @@ class ExpandEmbeddingOp(OfEmbedding):
     def reverse(self) -> AbandonEmbeddingOp:
         """The opposite."""
         return AbandonEmbeddingOp(self.table, self.column, self.schema)
-
-    def to_diff_tuple(self) -> tuple[Any, ...]:
-        """For ``alembic check``."""
-        return ("expand_embedding", self.name, self.spec.to_dict())
 
 
 @done_by("abandon", "abandon_embedding")
@@ -100,9 +92,4 @@ def _expand(operations: Operations, operation: ExpandEmbeddingOp) -> None:
     run(operations, statement.as_string(None))
 
 
-@renderers.dispatch_for(ExpandEmbeddingOp)
-def _render_expand(context: Any, operation: ExpandEmbeddingOp) -> str:
-    arguments = as_source(arguments_of(operation.spec))
-    if "index" in arguments:
-        context.imports.add("import embeddb")
-    return call("op.expand_embedding", operation.table, operation.column, schema=operation.schema, **arguments)
+renderers.dispatch_for(ExpandEmbeddingOp)(render_declaration)

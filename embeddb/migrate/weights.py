@@ -24,13 +24,25 @@ class Weights(NamedTuple):
     found: str | None
     error: str | None = None
 
-    def __str__(self) -> str:
+    @property
+    def what(self) -> str:
+        """The difference, in words."""
         if self.error is not None:
             return f"{self.name}: whether its encoder has changed cannot be told here: {self.error}"
         return (
             f"{self.name}: its encoder has changed under its name: its fingerprint is {self.found}, and rows were "
             f"embedded with {self.noted}"
         )
+
+    @property
+    def remedy(self) -> str:
+        """What mends it."""
+        if self.error is not None:
+            return "look from where its workers run"
+        return f"embeddb backfill {self.name} --everything, or the model that it was"
+
+    def __str__(self) -> str:
+        return f"{self.what}; to mend it: {self.remedy}"
 
 
 def changed_weights(

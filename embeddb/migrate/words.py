@@ -17,7 +17,7 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
 from embeddb.migrate.rename_operations import RenameEmbeddedColumnOp, RenameEmbeddedTableOp
 from embeddb.naming import embedding_name
@@ -25,11 +25,34 @@ from embeddb.naming import embedding_name
 
 def all_in_words(operations: Sequence[MigrateOperation]) -> Iterator[str]:
     """A sentence for each difference that these operations would mend."""
+    dropped = {_place(operation): operation for operation in operations if isinstance(operation, DropVectorIndexOp)}
+    created = {_place(operation) for operation in operations if isinstance(operation, CreateVectorIndexOp)}
     for operation in operations:
         if isinstance(operation, ops.ModifyTableOps):
             yield from all_in_words(operation.ops)
+        elif isinstance(operation, CreateVectorIndexOp) and _place(operation) in dropped:
+            yield _changed_index(dropped[_place(operation)].index, operation.index)
+        elif isinstance(operation, DropVectorIndexOp) and _place(operation) in created:
+            continue
         elif not isinstance(operation, DisarmEmbeddingOp):  # which only makes way for another
             yield in_words(operation)
+
+
+def _place(operation: CreateVectorIndexOp | DropVectorIndexOp) -> tuple[str | None, str]:
+    return operation.index.schema, operation.index.name
+
+
+def _changed_index(there: VectorIndex, wanted: VectorIndex) -> str:
+    before, after = _about(there), _about(wanted)
+    if before == after:
+        return f"index {wanted.name}: there, and invalid, or over something else than in the models"
+    return f"index {wanted.name}: {after} in the models and {before} in the database"
+
+
+def _about(index: VectorIndex) -> str:
+    options = "".join(f", {key}={value}" for key, value in index.options.items())
+    where = f", where {index.where}" if index.where else ""
+    return f"({index.method}, {index.expression or index.column}, {index.opclass}{options}{where})"
 
 
 @singledispatch
@@ -104,9 +127,7 @@ def _(operation: AbandonEmbeddingOp) -> str:
 @in_words.register
 def _(operation: CreateVectorIndexOp) -> str:
     index = operation.index
-    options = ", ".join(f"{key}={value}" for key, value in index.options.items())
-    about = f"{index.method}, {index.opclass}" + (f", {options}" if options else "")
-    return f"index {index.name}: declared on {index.table}.{index.column} ({about}), and not there"
+    return f"index {index.name}: declared on {index.table} {_about(index)}, and not there"
 
 
 @in_words.register
