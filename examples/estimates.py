@@ -37,7 +37,7 @@ class Sale(Base):
 
 
 def offers(rng: random.Random) -> list[tuple[str, str, float]]:
-    """(description, thing, price): half of all that there may be, in some order of words."""
+    """(description, thing, price): of everything that there may be, in some order of words."""
     found = []
     for thing, kind, state, size in itertools.product(THINGS, KINDS, STATES, SIZES):
         words = [f"{size} {kind} {thing}", state, rng.choice(("to be fetched", "can be delivered", "smoke-free home"))]

@@ -1,7 +1,8 @@
 """What vectors cost, and what can be saved: halves for floats, bits in the index with the vectors read for the best.
 
 Three columns of the same vectors, which differ in their index alone; the query is written the same. ``embeddb advise``
-weighs all that for a table of yours, ``embeddb recall`` measures what is found.
+weighs all that for a table of yours, ``embeddb recall`` measures what is found. A table as small as this may be read
+whole: then, too, the last column's rows are ranked by their bits, and the best of them by their vectors.
 """
 
 from __future__ import annotations
