@@ -150,7 +150,8 @@ def _apply(connection: Connection, found: Advice, config: Path) -> None:
             return
         if config.is_file():
             path = write(connection, made, config, f"{subject.name}: as advised")
-            err.print(f"Wrote {path}. Declare the same in the model before the next --autogenerate:", markup=False)
+            err.print(f"Wrote {path}.", markup=False, soft_wrap=True)
+            err.print("Declare the same in the model before the next --autogenerate:")
         else:
             err.print(f"There is no {config} here: --config names one. The revision's body:", markup=False)
             source = f"{made.imports}\n\ndef upgrade():\n    {made.upgrades}\n\ndef downgrade():\n    {made.downgrades}"

@@ -115,7 +115,7 @@ def advise(
     )
     predictions = tuple(_predict(one, calibration, planned, server, recall) for one in found)
     exact = 1000 * calibration.scan * planned
-    weighing = Weighing(subject, server, planned, recall, exact, predictions)
+    weighing = Weighing(subject, server, planned, recall, exact, predictions, bool(calibration.trials))
     chosen = choose(weighing)
     return Advice(
         subject,

@@ -20,7 +20,7 @@ from embeddb.insight.sizes import column_bytes
 from embeddb.insight.statistics import Places, neighbours, two_nn
 from embeddb.insight.trial import Trial, try_out
 from embeddb.orm.effort import UNFITTED
-from embeddb.spec import HNSW, IVFFlat
+from embeddb.spec import HNSW, IVFFlat, VectorIndex
 
 How = Literal["tried", "calibrated", "timed", "typical"]
 
@@ -83,7 +83,7 @@ class Calibration:
         """Of a graph over the vectors themselves, by the one that was built with the most similar settings."""
         built = {one: trial for one, trial in self.trials.items() if isinstance(one.index, HNSW) and not one.reranks}
         if built:
-            nearest = min(built, key=lambda one: abs(math.log(one.index.options["m"] / index.m)))
+            nearest = min(built, key=lambda one: _unlike(one.index, index))
             return _curve(built[nearest], growth_of(self.intrinsic)).at(effort, rows)
         misses = 1 - typical(self.intrinsic).at(effort, rows)
         return 1 - misses * (_DEEP if index.m > HNSW().m else 1.0)
@@ -98,10 +98,8 @@ class Calibration:
 
     def seconds(self, candidate: Candidate, rows: float, server: Server, building: float) -> float:
         """Of a build, with ``building`` bytes of maintenance_work_mem and as many workers as Postgres then starts."""
-        own = self.trials.get(candidate)
-        built = (
-            [own] if own else [t for t in self.trials.values() if t.candidate.index.method == candidate.index.method]
-        )
+        own, method = self.trials.get(candidate), candidate.index.method
+        built = [own] if own else [one for one in self.trials.values() if one.candidate.index.method == method]
         paces = [trial.seconds / trial.candidate.work(trial.rows, self.subject.dim) for trial in built]
         alone = (float(np.median(paces)) if paces else self.unit) * candidate.work(rows, self.subject.dim)
         graph = candidate.graph(rows, self.subject.dim)
@@ -161,18 +159,26 @@ def calibrate(
         measured = try_out(connection, sample, made, target=target, queries=queries, progress=progress)
         built = dict(zip(meant, measured, strict=True))
         how = "tried" if trials else "calibrated"
-    curves = {
-        one: _ranks(one, sample, asked, growth_of(intrinsic)) for one in found if one.reranks and len(vectors) >= LEAST
-    }
+    reranking = [one for one in found if one.reranks and len(vectors) >= LEAST]
+    curves = {one: _ranks(one, sample, asked, growth_of(intrinsic)) for one in reranking}
     return Calibration(subject, how, len(vectors), intrinsic, half, curves, built, unit, scan)
 
 
 def _representatives(found: Sequence[Candidate]) -> list[Candidate]:
-    """A plain graph, a deep one and lists; where no graph holds the vectors, one that holds less."""
-    graphs = [one for one in found if isinstance(one.index, HNSW) and not one.reranks]
-    graphs.sort(key=lambda one: (one.index.options["m"], one.index.cast is not None))
-    lists = [one for one in found if isinstance(one.index, IVFFlat)]
-    return list(dict.fromkeys([*graphs[:1], *graphs[-1:], *lists[-1:]])) or list(found[:1])
+    """A graph of each m and ef_construction, and lists; where no graph holds the vectors, one that holds less."""
+    kinds: dict[tuple[int, ...], Candidate] = {}
+    for one in found:
+        if isinstance(one.index, IVFFlat):
+            kinds.setdefault((), one)
+        elif not one.reranks:
+            kinds.setdefault((one.index.m, one.index.ef_construction), one)
+    return list(kinds.values()) or list(found[:1])
+
+
+def _unlike(one: VectorIndex, other: HNSW) -> float:
+    """How far apart the settings of two graphs are."""
+    assert isinstance(one, HNSW)
+    return abs(math.log(one.m / other.m)) + abs(math.log(one.ef_construction / other.ef_construction))
 
 
 def _ranks(candidate: Candidate, sample: Sample, asked: Places, growth: float) -> Curve:

@@ -43,7 +43,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What a choice is made by. ``exact``: milliseconds of a search without an index."""
+    """What a choice is made by.
+
+    ``exact``: milliseconds of a search without an index. ``measured``: whether recall is by indexes that were built.
+    """
 
     subject: Subject
     server: Server
@@ -51,26 +54,38 @@ class Weighing:
     recall: float
     exact: float
     predictions: Sequence[Prediction]
+    measured: bool = True
+
+    @property
+    def least(self) -> float:
+        """The recall that will do: no prediction is nearer than a hundredth, or than half of what may be missed."""
+        return self.recall - min(0.01, (1 - self.recall) / 2)
 
 
 def choose(by: Weighing) -> Prediction | None:
-    """None, no index, where an exact search is quick. Else the smallest index that reaches the recall.
+    """None, no index, where an exact search is quick. Else the smallest of the first of these that has any:
 
-    Of graphs that hold the vectors, whole or in half precision: they need no second ranking, and reach a recall by more
-    effort. Where those would crowd the cache, of all graphs. IVFFlat only where no graph does it and rows are not
-    written over, for its lists do not follow them. The column's storage changes only where column and index together
-    have no room. What is declared is kept where it does nearly as well.
+    graphs that hold the vectors, whole or in half precision, and have room in the cache: that reach the recall, or
+    would by more effort; all graphs, likewise; IVFFlat, where rows are not written over, for its lists do not follow
+    them.
+    The column's storage changes only where column and index together have no room. What is declared is kept where it
+    does nearly as well.
     """
     if by.exact <= EXACT:
         return None
     graphs = [one for one in by.predictions if isinstance(one.candidate.index, HNSW)]
-    good = [one for one in graphs if one.recall >= by.recall or (one.most >= by.recall and not one.candidate.reranks)]
-    if not good and by.server.churn(by.rows) < BUSY:
-        good = [one for one in by.predictions if one.recall >= by.recall]
-    if not good:
+    plain = [one for one in graphs if not one.candidate.reranks and one.index <= SHARE * by.server.cache]
+    lists = [one for one in by.predictions if one not in graphs and by.server.churn(by.rows) < BUSY]
+    tiers = (
+        [one for one in plain if by.measured and one.recall >= by.least],
+        [one for one in plain if one.most >= by.least],
+        [one for one in graphs if by.measured and one.recall >= by.least],
+        [one for one in graphs if one.most >= by.least],
+        [one for one in lists if one.recall >= by.least],
+    )
+    pool = next(filter(None, tiers), None)
+    if pool is None:
         return max(graphs or by.predictions, key=lambda one: (one.most, -one.index))
-    plain = [one for one in good if not one.candidate.reranks and one.index <= SHARE * by.server.cache]
-    pool = plain or good
     best = min(pool, key=lambda one: _cost(one, by))
     own = next((one for one in pool if _is_own(one, by.subject)), best)
     return own if own.index <= KEPT * best.index and own.column <= best.column else best

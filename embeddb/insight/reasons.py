@@ -73,11 +73,11 @@ def _index(by: Weighing, chosen: Prediction) -> Iterator[str]:
         f"{candidate.declaration}: an index of {size(chosen.index)}, built in about {duration(chosen.seconds)}, "
         f"expected recall {chosen.recall:.3f}. An exact search would take about {duration(by.exact / 1000)}."
     )
-    if chosen.recall < by.recall:
+    if chosen.recall < by.least:
         yield (
             f"It needs more effort than is usual for {by.recall:g}: embeddb recall {by.subject.name} --target "
             f"{by.recall:g} finds out how much, and searches take longer by it."
-            if chosen.most >= by.recall
+            if chosen.most >= by.least
             else f"No candidate is expected to reach {by.recall:g}, with more effort either; this one comes nearest."
         )
     if candidate.storage != by.subject.storage:
