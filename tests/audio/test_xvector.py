@@ -8,30 +8,14 @@ import torch
 
 from embeddb.encoders.speaker import XVector
 from embeddb.errors import EncoderError
-from tests.audio.tiny_speaker import sounds
+from tests.audio.tiny_speaker import save_wavlm, sounds
 
 
 @pytest.fixture(scope="module", params=["group", "layer"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny WavLM of random weights, with either normalisation of its first layers."""
-    transformers = pytest.importorskip("transformers", reason="needs the extra embeddb[audio]")
+    """A tiny WavLM, with either normalisation of its first layers."""
     folder = tmp_path_factory.mktemp("wavlm")
-    torch.manual_seed(0)
-    config = transformers.WavLMConfig(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        tdnn_dim=(16, 16, 16, 16, 32),
-        xvector_output_dim=12,
-        feat_extract_norm=request.param,
-        num_ctc_classes=4,
-    )
-    transformers.WavLMForXVector(config).save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=request.param == "layer").save_pretrained(folder)
+    save_wavlm(folder, request.param)
     return folder
 
 

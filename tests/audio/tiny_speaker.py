@@ -38,3 +38,25 @@ def sounds(seconds: Sequence[float], seed: int = 0, rate: int = 16_000) -> list[
         tone = np.sin(2 * np.pi * (rng.uniform(100, 400) * at + rng.uniform(50, 500) * at**2))
         found.append(Waveform(np.asarray(0.3 * tone + 0.05 * rng.standard_normal(len(at)), np.float32), rate))
     return found
+
+
+def save_wavlm(folder: Path, norm: str = "group") -> None:
+    """A tiny WavLM of random weights; ``norm``: of its first layers, group or layer."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.WavLMConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        tdnn_dim=(16, 16, 16, 16, 32),
+        xvector_output_dim=12,
+        feat_extract_norm=norm,
+        num_ctc_classes=4,
+    )
+    transformers.WavLMForXVector(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=norm == "layer").save_pretrained(folder)

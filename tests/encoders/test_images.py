@@ -24,6 +24,7 @@ transformers = pytest.importorskip("transformers", reason="needs the extra embed
 pillow = pytest.importorskip("PIL.Image", reason="needs the extra embeddb[image]")
 
 from tests.encoders import shapes  # noqa: E402 - it needs them too
+from tests.encoders.tiny_models import save_vision  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -168,25 +169,10 @@ def test_clip_as_a_value(clips: dict[str, Path]) -> None:
 # --- models of images alone ----------------------------------------------------------------------------------------
 
 
-def _save_vision(folder: Path, family: str) -> None:
-    torch.manual_seed(1)
-    shape: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = {
-        "resnet": lambda: transformers.ResNetConfig(
-            embedding_size=8, hidden_sizes=[16, 24], depths=[1, 1], layer_type="basic"
-        ),
-        "vit": lambda: transformers.ViTConfig(image_size=32, patch_size=8, intermediate_size=32, **shape),
-    }[family]()
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
-
-
 @pytest.fixture(scope="module", params=["resnet", "vit"])
 def vision(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    _save_vision(folder, request.param)
+    save_vision(folder, request.param)
     return folder
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -14,84 +13,33 @@ import pytest
 from embeddb.encoders import embed_documents, embed_query, from_config
 from embeddb.encoders.transformer import Transformer
 from embeddb.errors import EncoderError, NoEmbedding
+from tests.encoders.tiny_models import TEXTS, save_transformer
 
 torch = pytest.importorskip("torch", reason="needs the extra embeddb[text]")
 transformers = pytest.importorskip("transformers", reason="needs the extra embeddb[text]")
 
-TEXTS = [
-    "a cat sat on the mat",
-    "dogs",
-    "the quick brown fox jumps over the lazy dog, and then it sleeps for the whole of the long afternoon",
-    "Zürich, 東京 and naïve café",
-    "a cat",
-]
-UNKNOWN = "<unk>"
 FAMILIES = ("bert", "roberta", "gpt2", "llama", "t5")
-SHAPE: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-
-
-def _save(folder: Path, family: str, side: str) -> None:
-    """A model with random weights, and a tokeniser trained for it; GPT-2 and Llama come without a token for padding."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-
-    torch.manual_seed(3)
-    byte_level = family in ("roberta", "gpt2", "llama")
-    special = ["<s>", "<pad>", "</s>", UNKNOWN]
-    tokenizer = Tokenizer(models.BPE() if byte_level else models.WordPiece(unk_token=UNKNOWN))
-    if byte_level:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer: Any = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
-    else:
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(vocab_size=150, special_tokens=special)
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    if family in ("bert", "roberta"):
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-        )
-    padding = {} if family in ("gpt2", "llama") else {"pad_token": "<pad>"}
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, padding_side=side, truncation_side="left", unk_token=UNKNOWN, **padding
-    ).save_pretrained(folder)
-    words = {"vocab_size": tokenizer.get_vocab_size(), "pad_token_id": 1}
-    configs: dict[str, Callable[[], Any]] = {
-        "bert": lambda: transformers.BertConfig(max_position_embeddings=64, **words, **SHAPE),
-        "roberta": lambda: transformers.RobertaConfig(max_position_embeddings=66, **words, **SHAPE),
-        "gpt2": lambda: transformers.GPT2Config(
-            vocab_size=words["vocab_size"], n_positions=64, n_embd=32, n_layer=3, n_head=4
-        ),
-        "llama": lambda: transformers.LlamaConfig(max_position_embeddings=64, vocab_size=words["vocab_size"], **SHAPE),
-        "t5": lambda: transformers.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, **words),
-    }
-    model = transformers.AutoModel.from_config(configs[family]())
-    with torch.no_grad():
-        # As initialised, attention hardly looks anywhere, and a wrong mask would hardly be seen.
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape) * (0.3 if parameter.dim() > 1 else 1.0))
-    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=[(family, side) for family in FAMILIES for side in ("left", "right")], ids=str)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     family, side = request.param
     folder = tmp_path_factory.mktemp(f"{family}-{side}")
-    _save(folder, family, side)
+    save_transformer(folder, family, side)
     return folder
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpt2")
-    _save(folder, "gpt2", "left")
+    save_transformer(folder, "gpt2", "left")
     return folder
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bert")
-    _save(folder, "bert", "right")
+    save_transformer(folder, "bert", "right")
     return folder
 
 
@@ -204,7 +152,7 @@ def test_many_threads_share_one_model(bert: Path) -> None:
 
 
 def test_code_that_comes_with_a_model_is_not_run(bert: Path, tmp_path: Path) -> None:
-    _save(tmp_path / "model", "bert", "right")
+    save_transformer(tmp_path / "model", "bert", "right")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModel": "own.OwnModel"}}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
