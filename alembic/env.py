@@ -1,11 +1,12 @@
-"""How Alembic runs the demo's migrations: the models, and the database of ``EMBEDDB_URL`` or of who calls."""
+"""How Alembic runs the demo's migrations: the models, and the database of who calls, or of ``EMBEDDB_URL``."""
 
 from __future__ import annotations
 
 import os
 
 from alembic import context
-from sqlalchemy import create_engine
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 import embeddb.migrate
@@ -21,11 +22,20 @@ def run_offline() -> None:
         context.run_migrations()
 
 
+def engine() -> Engine:
+    """The database: an engine that was handed over, ``sqlalchemy.url``, or the variable ``EMBEDDB_URL``."""
+    given: Engine | None = context.config.attributes.get("engine")
+    if given is not None:
+        return given
+    url = context.config.get_main_option("sqlalchemy.url") or os.environ.get("EMBEDDB_URL")
+    if not url:
+        raise CommandError("name the demo's database: EMBEDDB_URL=postgresql+psycopg://…")
+    return create_engine(url, poolclass=NullPool)
+
+
 def run_online() -> None:
-    """Run in the database of the engine that was handed over, or of ``EMBEDDB_URL``."""
-    given = context.config.attributes.get("engine")
-    engine = given or create_engine(os.environ["EMBEDDB_URL"], poolclass=NullPool)
-    with engine.connect() as connection:
+    """Run in that database."""
+    with engine().connect() as connection:
         context.configure(connection=connection, target_metadata=Base.metadata)
         with context.begin_transaction():
             context.run_migrations()

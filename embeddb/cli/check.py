@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, database_url, err, out
 from embeddb.cli.target import import_path
@@ -39,10 +39,10 @@ def check(
     if as_json:
         typer.echo(json.dumps([drift._asdict() for drift in drifts], indent=2))
     elif drifts:
-        table = Table("where", "what differs", "what mends it", box=None)
-        for drift in drifts:
-            table.add_row(drift.place, drift.what, drift.remedy)
-        out.print(table, markup=False)
+        for remedy, mended in groupby(drifts, key=lambda drift: drift.remedy):
+            for drift in mended:
+                out.print(f"{drift.place}: {drift.what}", markup=False, soft_wrap=True)
+            out.print(f"    → {remedy}", markup=False, style="green", soft_wrap=True)
     else:
         out.print("Code, migrations and database agree.")
     if any(drift.sure for drift in drifts):

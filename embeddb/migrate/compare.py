@@ -32,7 +32,12 @@ from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import Key, read_catalog
 from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, sql_of
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
-from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
+from embeddb.migrate.reembed_operations import (
+    AbandonEmbeddingOp,
+    ExpandEmbeddingOp,
+    RollBackEmbeddingOp,
+    SwapEmbeddingOp,
+)
 from embeddb.migrate.renames import Renames
 from embeddb.migrate.script import log
 from embeddb.migrate.types import rendering_types
@@ -162,6 +167,8 @@ class _Comparison:
             elif _same(registered, wanted):
                 if key in self.found.problems:
                     self.after.append(RefreshEmbeddingOp(key.table, key.column, key.schema, disarmed=False))
+            elif self._is_exchanged(key, wanted):
+                self.after.append(RollBackEmbeddingOp(key.table, key.column, key.schema))
             elif self._expands(key):
                 self.after.append(ExpandEmbeddingOp(wanted))
                 self.after += self._shadow_index(declaration)
@@ -181,10 +188,15 @@ class _Comparison:
         modified = (op for one in self._modified() if (one.schema, one.table_name) == key[:2] for op in one.ops)
         return any(isinstance(op, ops.DropColumnOp) and op.column_name == key.column for op in modified)
 
+    def _is_exchanged(self, key: Key, wanted: EmbeddingSpec) -> bool:
+        """Has another encoder taken the place of the declared one, whose column is still kept up to date?"""
+        change = self.found.changes.get(key)
+        return change is not None and change.state == "swapped" and _same(change.spec, wanted)
+
     def _filling(self, key: Key, found: EmbeddingSpec, wanted: EmbeddingSpec) -> None:
         change = self.found.changes[key]
         if _same(found, wanted):
-            self.after.append(AbandonEmbeddingOp(key.table, key.column, key.schema))
+            self.after.append(AbandonEmbeddingOp(key.table, key.column, key.schema, existing=change.spec))
         elif not _same(change.spec, wanted):
             log.warning("%s: its encoder is being changed to another than is declared; abandon that first", wanted.name)
         elif change.ready:

@@ -15,7 +15,7 @@ from embeddb.catalog.blocks import blocks
 from embeddb.catalog.indexes import read_index_states
 from embeddb.catalog.install import Status, differing_functions, status
 from embeddb.encoders import Encoder
-from embeddb.errors import CatalogError
+from embeddb.errors import CatalogError, PgvectorMissing, PgvectorOutdated
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
 from embeddb.migrate.embedding_operations import RefreshEmbeddingOp
 from embeddb.migrate.environment import look, pending
@@ -29,6 +29,11 @@ Place = Literal["catalog", "migrations", "models", "database", "encoder"]
 
 _SQL: Final = blocks("embeddb.migrate", "drift.sql")
 _UPGRADE: Final = "alembic upgrade head"
+_REVISE: Final = f"alembic revision --autogenerate, then {_UPGRADE}"
+#: What comes before a catalog can be looked at.
+_FIRST: Final = {PgvectorMissing: "CREATE EXTENSION vector", PgvectorOutdated: "ALTER EXTENSION vector UPDATE"}
+_REINSTALL: Final = "embeddb schema uninstall, then embeddb schema install"
+_BEHIND: Final = f"{_UPGRADE}, and look again"
 
 
 class Drift(NamedTuple):
@@ -70,13 +75,15 @@ def _find(
     try:
         found = status(connection)
     except CatalogError as error:
-        yield Drift("catalog", f"{error}", "CREATE EXTENSION vector, or ALTER EXTENSION vector UPDATE")
+        remedy = next((command for kind, command in _FIRST.items() if isinstance(error, kind)), _REINSTALL)
+        yield Drift("catalog", str(error), _BEHIND if behind and isinstance(error, PgvectorMissing) else remedy)
         return
-    yield from _catalog(found, config)
+    yield from _catalog(found, _BEHIND if behind else _REVISE if config is not None else None)
     installed = not found.missing and not found.outdated
     broken = _BrokenIndexes(connection) if installed else None
     if models is not None:
-        yield from _models(context, models, config, behind, broken)
+        remedy = "alembic revision --autogenerate, or embeddb.register for embeddings" if config is None else _REVISE
+        yield from _models(context, models, _BEHIND if behind else remedy, broken)
     if broken is None:
         return
     yield from _database(connection)
@@ -98,15 +105,12 @@ def _migrations(config: Config, context: MigrationContext) -> Iterator[Drift]:
             yield Drift("migrations", f"revision {script.revision} ({script.doc}) has not been run", _UPGRADE)
 
 
-def _catalog(found: Status, config: Config | None) -> Iterator[Drift]:
+def _catalog(found: Status, remedy: str | None) -> Iterator[Drift]:
     if found.missing:
-        remedy = "embeddb schema install" if config is None else "op.install_embeddb() in a revision"
-        yield Drift("catalog", "there is no catalog in this database", remedy)
+        yield Drift("catalog", "there is no catalog in this database", remedy or "embeddb schema install")
     elif found.outdated:
         what = f"the catalog is at version {found.installed}, and this package has {found.available}"
-        yield Drift(
-            "catalog", what, "embeddb schema upgrade" if config is None else "op.upgrade_embeddb() in a revision"
-        )
+        yield Drift("catalog", what, remedy or "embeddb schema upgrade")
 
 
 class _BrokenIndexes:
@@ -132,9 +136,7 @@ class _BrokenIndexes:
         return missing or any((index.table, index.name) == (wanted.table, wanted.name) for index in self.invalid)
 
 
-def _models(
-    context: MigrationContext, models: Any, config: Config | None, behind: bool, broken: _BrokenIndexes | None
-) -> Iterator[Drift]:
+def _models(context: MigrationContext, models: Any, remedy: str, broken: _BrokenIndexes | None) -> Iterator[Drift]:
     upgrade = produce_migrations(context, models).upgrade_ops
     assert upgrade is not None
     # The catalog, its triggers and what is amiss with indexes are looked at by themselves.
@@ -142,12 +144,6 @@ def _models(
     operations = [
         op for op in upgrade.ops if not isinstance(op, elsewhere) and not (broken is not None and broken.concern(op))
     ]
-    if behind:
-        remedy = f"{_UPGRADE}, and look again"
-    elif config is None:
-        remedy = "alembic revision --autogenerate, or embeddb.register for embeddings"
-    else:
-        remedy = f"alembic revision --autogenerate, then {_UPGRADE}"
     for words in all_in_words(operations):
         yield Drift("models", words, remedy)
 

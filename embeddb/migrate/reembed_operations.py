@@ -11,6 +11,7 @@ from psycopg import sql
 from embeddb.migrate.arguments import spec_of
 from embeddb.migrate.embedding_operations import OfDeclaration, OfEmbedding, done_by, render_declaration
 from embeddb.migrate.script import run
+from embeddb.spec import EmbeddingSpec
 
 
 @Operations.register_operation("expand_embedding")
@@ -32,17 +33,29 @@ class ExpandEmbeddingOp(OfDeclaration):
 
     def reverse(self) -> AbandonEmbeddingOp:
         """The opposite."""
-        return AbandonEmbeddingOp(self.table, self.column, self.schema)
+        return AbandonEmbeddingOp(self.table, self.column, self.schema, existing=self.spec)
 
 
 @done_by("abandon", "abandon_embedding")
 class AbandonEmbeddingOp(OfEmbedding):
     """Drop the second column, which has never served."""
 
+    def __init__(
+        self, table: str, column: str, schema: str | None = None, *, existing: EmbeddingSpec | None = None
+    ) -> None:
+        super().__init__(table, column, schema)
+        self.existing = existing
+
     @classmethod
     def abandon_embedding(cls, operations: Operations, table: str, column: str, *, schema: str | None = None) -> Any:
         """Drop the second column, which has never served: the change of encoder is off."""
         return operations.invoke(cls(table, column, schema))
+
+    def reverse(self) -> ExpandEmbeddingOp:
+        """The opposite: all rows are queued once more."""
+        if self.existing is None:
+            raise ValueError(f"the change of {self.name} cannot be begun again: its new encoder is not known")
+        return ExpandEmbeddingOp(self.existing)
 
 
 @done_by("swap", "swap_embedding")

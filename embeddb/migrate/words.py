@@ -18,7 +18,12 @@ from embeddb.migrate.embedding_operations import (
     RefreshEmbeddingOp,
 )
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
-from embeddb.migrate.reembed_operations import AbandonEmbeddingOp, ExpandEmbeddingOp, SwapEmbeddingOp
+from embeddb.migrate.reembed_operations import (
+    AbandonEmbeddingOp,
+    ExpandEmbeddingOp,
+    RollBackEmbeddingOp,
+    SwapEmbeddingOp,
+)
 from embeddb.migrate.rename_operations import RenameEmbeddedColumnOp, RenameEmbeddedTableOp
 from embeddb.naming import embedding_name
 
@@ -125,6 +130,11 @@ def _(operation: AbandonEmbeddingOp) -> str:
 
 
 @in_words.register
+def _(operation: RollBackEmbeddingOp) -> str:
+    return f"{operation.name}: its encoder was exchanged, and the models declare the one before: declare the new one"
+
+
+@in_words.register
 def _(operation: CreateVectorIndexOp) -> str:
     index = operation.index
     return f"index {index.name}: declared on {index.table} {_about(index)}, and not there"
@@ -163,6 +173,16 @@ def _(operation: ops.AddColumnOp) -> str:
 @in_words.register
 def _(operation: ops.DropColumnOp) -> str:
     return f"column {operation.table_name}.{operation.column_name}: there, and no model declares it"
+
+
+@in_words.register
+def _(operation: ops.CreateIndexOp) -> str:
+    return f"index {operation.index_name}: declared on {operation.table_name}, and not there"
+
+
+@in_words.register
+def _(operation: ops.DropIndexOp) -> str:
+    return f"index {operation.index_name}: there on {operation.table_name}, and no model declares it as it is"
 
 
 @in_words.register

@@ -18,6 +18,7 @@ import embeddb
 from embeddb import HNSW, Hashing, Vector, embedding_column
 from embeddb.cli.main import build
 from embeddb.migrate.drift import Drift, find_drift, find_drift_of_project
+from embeddb.worker.reembed import Reembedding
 from tests.migrate.project import Project
 
 KEPT: list[type] = []
@@ -237,6 +238,24 @@ def test_another_encoder(project: Project, caplog: pytest.LogCaptureFixture) -> 
     assert "has changed under its name" not in caplog.text
 
 
+def test_an_encoder_that_was_exchanged_by_command(project: Project, engine: Engine) -> None:
+    change = Reembedding(engine, "books.embedding")
+    change.expand(Hashing(12))
+    change.fill()
+    change.build_index()
+    [(said, _)] = told(find_drift_of_project(project.config)).items()
+    assert said.endswith("its encoder is being changed, and the models declare the one that it has")
+    change.swap()
+    [(said, _)] = told(find_drift_of_project(project.config)).items()
+    assert said.endswith("its encoder was exchanged, and the models declare the one before: declare the new one")
+    project.metadata = books(dim=12)
+    assert find_drift_of_project(project.config) == []
+    project.metadata = books()
+    assert "op.roll_back_embedding" in project.revise("as the models say")
+    project.upgrade()
+    assert _of(engine) == []
+
+
 def test_revisions_that_wait_and_revisions_that_nobody_knows(project: Project, engine: Engine) -> None:
     project.metadata = books(paged=True)
     project.revise("pages")
@@ -252,13 +271,43 @@ def test_revisions_that_wait_and_revisions_that_nobody_knows(project: Project, e
 
 def test_a_database_without_a_catalog(engine: Engine, tmp_path: Path) -> None:
     project = Project(tmp_path, engine, books())
-    assert "catalog: there is no catalog in this database" in told(find_drift_of_project(project.config))
+    found = told(find_drift_of_project(project.config))
+    revise = "alembic revision --autogenerate, then alembic upgrade head"
+    assert found["catalog: there is no catalog in this database"] == revise
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT to_regclass('alembic_version')")) is None, "it only looks"
         assert told(find_drift(connection))["catalog: there is no catalog in this database"] == "embeddb schema install"
         found = told(find_drift(connection, books()))
     assert "models: table books: declared, and not there" in found
     assert "models: books.embedding: declared, and not registered: no trigger queues its rows" in found
+
+
+@pytest.mark.parametrize(
+    ("breakage", "words", "remedy"),
+    [
+        ("DROP EXTENSION vector CASCADE", "The pgvector extension is not installed", "CREATE EXTENSION vector"),
+        (
+            "UPDATE embeddb.step SET hash = 'another' WHERE number = 3",
+            "step 3 of this database's catalog is not step 3",
+            "embeddb schema uninstall, then embeddb schema install",
+        ),
+    ],
+)
+def test_a_catalog_that_cannot_be_looked_at(engine18: Engine, breakage: str, words: str, remedy: str) -> None:
+    embeddb.register(engine18, _created(engine18), install=True)
+    run(engine18, breakage)
+    [drift] = _of(engine18)
+    assert drift.place == "catalog"
+    assert words in drift.what
+    assert drift.remedy == remedy
+
+
+def test_a_catalog_of_an_older_version(engine18: Engine) -> None:
+    embeddb.register(engine18, _created(engine18), install=True)
+    run(engine18, "DELETE FROM embeddb.step WHERE number = (SELECT max(number) FROM embeddb.step)")
+    [drift] = _of(engine18)
+    assert "and this package has" in drift.what
+    assert drift.remedy == "embeddb schema upgrade"
 
 
 def test_command(engine18: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +329,7 @@ def test_command(engine18: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert drift["place"] == "database"
     said = check()
     assert said.exit_code == 1
-    assert "SELECT embeddb.refresh('books.embedding')" in " ".join(said.output.split())
+    assert said.output.splitlines()[1] == f"    → {REFRESH}"
     assert "there is no nowhere.ini" in " ".join(check("--config", "nowhere.ini").output.split())
 
 
