@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.base import Operations
@@ -12,6 +12,19 @@ from embeddb.catalog.install import install, upgrade_statements
 from embeddb.catalog.steps import steps
 from embeddb.migrate.render import call
 from embeddb.migrate.script import connection_of, run
+
+#: Another project's migrations, or another tenant's, may have registered something in the same database.
+_UNINSTALL: Final = """DO $$
+DECLARE
+    others text := (SELECT string_agg(name, ', ' ORDER BY name) FROM (
+        SELECT v.name FROM embeddb.embeddings v UNION ALL SELECT h.history FROM embeddb.histories h) AS registered);
+BEGIN
+    IF others IS NULL THEN
+        DROP SCHEMA embeddb CASCADE;
+    ELSE
+        RAISE WARNING 'the schema embeddb stays, for % is registered there', others;
+    END IF;
+END $$"""
 
 
 @Operations.register_operation("install_embeddb")
@@ -38,11 +51,14 @@ class InstallEmbeddbOp(MigrateOperation):
 
 @Operations.register_operation("uninstall_embeddb")
 class UninstallEmbeddbOp(MigrateOperation):
-    """Remove the catalog with its queue and triggers. Tables, columns, vectors and pgvector stay."""
+    """Remove the catalog, where nothing is registered in it any more. Tables, columns, vectors and pgvector stay."""
 
     @classmethod
     def uninstall_embeddb(cls, operations: Operations) -> Any:
-        """Remove the catalog with its queue and triggers. Tables, columns, vectors and pgvector stay."""
+        """Remove the catalog with its queue, where nothing is registered in it any more: else it stays, with a warning.
+
+        Tables, columns, vectors and pgvector stay.
+        """
         return operations.invoke(cls())
 
     def reverse(self) -> InstallEmbeddbOp:
@@ -96,9 +112,7 @@ def _bring_up_to_date(operations: Operations, installed: int) -> None:
 
 @Operations.implementation_for(UninstallEmbeddbOp)
 def _uninstall(operations: Operations, operation: UninstallEmbeddbOp) -> None:
-    # Functions for searching stand beside their tables, and know where only while the catalog is there.
-    run(operations, "SELECT embeddb.drop_functions(e.id) FROM embeddb.embedding e")
-    run(operations, "DROP SCHEMA embeddb CASCADE")
+    run(operations, _UNINSTALL)
 
 
 @renderers.dispatch_for(InstallEmbeddbOp)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from embeddb.catalog.blocks import blocks
 from embeddb.catalog.install import status
@@ -111,7 +111,7 @@ def read_catalog(connection: Connection, schemas: Collection[str | None]) -> Fou
 def read_indexes(connection: Connection, schema: str | None, table: str) -> dict[str, FoundIndex]:
     """The HNSW and IVFFlat indexes of a table, by name."""
     parameters = {"schema": schema or connection.dialect.default_schema_name, "table": table}
-    rows = connection.exec_driver_sql(_SQL["indexes"], parameters).mappings()
+    rows = connection.execute(text(_SQL["indexes"]), parameters).mappings()
     return {
         row["name"]: FoundIndex(
             row["name"],
@@ -134,4 +134,4 @@ def read_indexes(connection: Connection, schema: str | None, table: str) -> dict
 def is_partitioned(connection: Connection, schema: str | None, table: str) -> bool:
     """Is this a partitioned table? Postgres builds and drops none of their indexes concurrently."""
     parameters = {"schema": schema or connection.dialect.default_schema_name, "table": table}
-    return bool(connection.exec_driver_sql(_SQL["partitioned"], parameters).scalar())
+    return bool(connection.execute(text(_SQL["partitioned"]), parameters).scalar())

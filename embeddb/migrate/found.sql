@@ -39,10 +39,10 @@ SELECT c.relname AS name, m.amname AS method, i.indisvalid AS valid, i.indkey[0]
   JOIN pg_catalog.pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
   JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
- WHERE t.relname = %(table)s
-   AND (n.nspname = %(schema)s OR %(schema)s = 'pg_temp' AND n.oid = pg_catalog.pg_my_temp_schema());
+ WHERE t.relname = :table
+   AND (n.nspname = :schema OR :schema = 'pg_temp' AND n.oid = pg_catalog.pg_my_temp_schema());
 
 -- name: partitioned
 -- Is a table partitioned? Its indexes cannot be built concurrently.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
-                WHERE t.relname = %(table)s AND n.nspname = %(schema)s AND t.relkind = 'p');
+                WHERE t.relname = :table AND n.nspname = :schema AND t.relkind = 'p');

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from embeddb.catalog.register import register_spec
 from embeddb.local import LocalPostgres
+from embeddb.spec import EmbeddingSpec
 from tests.conftest import fresh_database
 from tests.migrate.project import Project, dump, psql, schema_of
 from tests.migrate.shop import shop
@@ -82,6 +84,21 @@ def test_a_downgrade_keeps_vectors_unless_asked(project: Project) -> None:
     with project.engine.connect() as connection:
         left = text("SELECT count(*) FROM information_schema.columns WHERE column_name ~ 'embedding'")
         assert connection.scalar(left) == 0
+
+
+def test_a_downgrade_leaves_the_catalog_to_others(project: Project) -> None:
+    project.revise("adopt")
+    project.upgrade()
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE others (id int PRIMARY KEY, body text, embedding vector(16))")
+        spec = EmbeddingSpec(table="others", column="embedding", sources=("body",), encoder={"type": "hashing"}, dim=16)
+        register_spec(connection, spec)
+    project.downgrade()
+    with project.engine.connect() as connection:
+        assert connection.scalars(text("SELECT name FROM embeddb.embeddings")).all() == ["others.embedding"]
+    project.upgrade()
+    project.config.attributes["include_object"] = lambda item, name, kind, reflected, other: name != "others"
+    project.check()
 
 
 def test_the_script_does_the_same_in_psql(project: Project, server: LocalPostgres) -> None:

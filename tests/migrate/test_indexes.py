@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import Engine, Integer, Text, text
+from sqlalchemy import URL, Connection, Engine, Integer, Text, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from embeddb import HNSW, Hashing, Vector, embedding_column
@@ -132,4 +133,22 @@ def test_in_a_transaction_of_the_callers_own_the_index_is_built_inside(engine18:
         transaction.rollback()
     del project.config.attributes["connection"]
     assert answer(engine18, VALID) == []
+    assert differences(engine18, notes(embedded=False).metadata) == []
+
+
+async def test_other_drivers_do_as_well(url18: URL, engine18: Engine, tmp_path: Path) -> None:
+    """As by Alembic's asynchronous template."""
+    project = adopting(engine18, tmp_path)
+
+    def migrate(connection: Connection) -> None:
+        project.config.attributes["connection"] = connection
+        assert "concurrently=True" in project.revise("adopt")
+        project.upgrade()
+        project.check()
+        project.downgrade()
+
+    engine = create_async_engine(url18.set(drivername="postgresql+asyncpg"))
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
     assert differences(engine18, notes(embedded=False).metadata) == []
