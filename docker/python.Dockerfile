@@ -5,6 +5,8 @@ ARG PYTHON=3.13.9
 FROM python:${PYTHON}-slim-trixie AS build
 # What the encoders need: text, words, image, audio, history, remote. "demo" brings a model along.
 ARG EXTRAS=cli,metrics,remote,text
+# Another index beside PyPI, whose torch brings gigabytes of CUDA; PyTorch's own has builds for the CPU alone.
+ARG PIP_EXTRA_INDEX_URL=
 WORKDIR /source
 RUN python -m venv /opt/embeddb
 ENV PATH=/opt/embeddb/bin:$PATH

