@@ -1,8 +1,8 @@
 # Postgres with pgvector and the extension embeddb. Build from the root of the repository:
 #   docker build --file docker/postgres.Dockerfile --build-arg POSTGRES=17 --tag embeddb-postgres:0.1.0-pg17 .
 ARG POSTGRES=18
-ARG PGVECTOR=0.8.5
-ARG PYTHON=3.13.9
+ARG PGVECTOR=0.8.6
+ARG PYTHON=3.13.15
 
 FROM python:${PYTHON}-slim-trixie AS extension
 ARG POSTGRES

@@ -1,6 +1,6 @@
 # The embeddb command, for workers and for the demo. Build from the root of the repository:
 #   docker build --file docker/python.Dockerfile --tag embeddb:0.1.0 .
-ARG PYTHON=3.13.9
+ARG PYTHON=3.13.15
 
 FROM python:${PYTHON}-slim-trixie AS build
 # What the encoders need: text, words, image, audio, history, remote. "demo" brings a model along.
