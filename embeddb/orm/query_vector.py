@@ -40,7 +40,7 @@ from sqlalchemy.types import TypeEngine
 
 from embeddb.encoders import Encoder, embed_query
 from embeddb.encoders.pictures import is_picture
-from embeddb.errors import QueryError
+from embeddb.errors import QueryError, VectorError
 from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.effort import MAX_EF_SEARCH, effort, probes, reranks
 from embeddb.orm.index_expression import compared, compares_halfvec, index_of
@@ -49,7 +49,7 @@ from embeddb.orm.serving import serves_other, serving_encoder
 from embeddb.orm.settings import Settings, settings_of
 from embeddb.orm.types import HALFVEC, VECTOR, unwrapped
 from embeddb.spec import HNSW, IVFFlat
-from embeddb.vectors import Vector, as_vector
+from embeddb.vectors import Vector, as_vector, from_text
 from embeddb.waveform import Waveform
 
 
@@ -128,11 +128,31 @@ class _Query:
         return required
 
     def coerce(self, value: Any) -> Vector:
+        dim = serving_dim(self.settings)
+        if isinstance(value, str):
+            value = as_written(value, dim)
         if isinstance(value, str | Waveform) or is_picture(value):
             return offload(embed_query, serving_encoder(self.settings), value)
         zero = self.settings.metric_name != "cosine"
-        dim = serving_encoder(self.settings).dim if serves_other(self.settings) else self.settings.dim
         return as_vector(value, dim, what="the query's vector", allow_zero=zero)
+
+
+def serving_dim(settings: Settings) -> int:
+    """Dimensions of the vectors that are there now."""
+    return serving_encoder(settings).dim if serves_other(settings) else settings.dim
+
+
+def as_written(text: str, dim: int) -> Vector | str:
+    """The vector, where ``text`` is one of ``dim`` dimensions as pgvector writes it; else the text, to be embedded.
+
+    That is what ``func.avg(Article.embedding)`` gives, whose type SQLAlchemy does not know.
+    """
+    if not text.startswith("[") or text.count(",") != dim - 1:
+        return text
+    try:
+        return from_text(text)
+    except VectorError:
+        return text
 
 
 class QueryVectorType(_Query, VECTOR):

@@ -25,7 +25,7 @@ from embeddb.encoders import embed_queries
 from embeddb.errors import EmbeddbError, QueryError
 from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.offload import offload
-from embeddb.orm.query_vector import parameter_type
+from embeddb.orm.query_vector import as_written, parameter_type, serving_dim
 from embeddb.orm.serving import serving_encoder
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import unwrapped
@@ -95,6 +95,8 @@ class QueryTexts(TypeDecorator[Any]):
         kind = parameter_type(self.settings)
         if isinstance(kind, QueryBits):
             return [as_bits(query, kind.length, what="a query") for query in queries]
+        dim = serving_dim(self.settings)
+        queries = [as_written(query, dim) if isinstance(query, str) else query for query in queries]
         texts = [query for query in queries if isinstance(query, str)]
         encoded = dict(zip(texts, embed_queries(serving_encoder(self.settings), texts), strict=True))
         return [to_text(encoded[query] if isinstance(query, str) else kind.coerce(query)) for query in queries]

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Select, bindparam, create_engine, eve
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, sessionmaker
 
-from embeddb import HNSW, IVFFlat, Vector, bulk_load, embedding_column, install, nearest
+from embeddb import HNSW, IVFFlat, Vector, bulk_load, embedding_column, for_each, install, nearest
 from embeddb.encoders import Hashing
 from embeddb.errors import MetricMismatch, NoEmbedding, QueryError, VectorError
 from embeddb.orm import following
@@ -234,6 +234,17 @@ def test_one_round_trip_and_one_compilation(
     assert len(statements) == 1000
     assert len(set(statements)) == 1
     assert len(engine._compiled_cache or ()) == before
+
+
+def test_a_vector_as_postgres_writes_it_is_no_text(session: Session, vectors: Any) -> None:
+    """What ``func.avg`` gives is a string, for SQLAlchemy does not know its type."""
+    mean = session.scalar(select(func.avg(Item.embedding)).where(Item.id < 9))
+    assert isinstance(mean, str)
+    by_string = session.scalars(nearest(Item.embedding, mean).limit(5)).all()
+    assert by_string == session.scalars(nearest(Item.embedding, vectors[:9].mean(axis=0)).limit(5)).all()
+    each = session.execute(for_each(Item.embedding, [mean, "a text"], k=5)).all()
+    assert [row[1] for row in each[:5]] == by_string
+    assert session.scalars(nearest(Item.embedding, "[1, 2]").limit(5)).all(), "this is a text, in brackets"
 
 
 def test_by_hand_is_the_same(
