@@ -1,4 +1,4 @@
-"""The stores that embeddb is compared with, each behind the same three calls: load, look so far, search.
+"""embeddb and the stores that it is compared with, each behind the same three calls: load, look so far, search.
 
 Every one is used as its own documentation shows, gets the same vectors, cosine distance and, where it has one, an HNSW
 graph with m 16 and ef_construction 64; ``tune`` sets by hand how far it looks. A search gives ids with their texts.
@@ -19,8 +19,9 @@ from sqlalchemy import Engine, create_engine, make_url, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks.generated import Array, K
-
-TITLE = "title of row {}"
+from benchmarks.table import TITLE, build, fill, look, model, searching
+from embeddb import HNSW, nearest
+from embeddb.spec import VectorIndex
 
 
 class Rival:
@@ -49,6 +50,57 @@ class Rival:
 
     def close(self) -> None:
         """Leave nothing open."""
+
+
+class Ours(Rival):
+    """embeddb's nearest, with the default index; the effort is fitted by hand, as for the others."""
+
+    name = "embeddb"
+    index: VectorIndex = HNSW()
+    table = "bench_report"
+
+    def load(self, vectors: Array) -> None:
+        self.engine = create_engine(self.url)
+        self.row = model(self.index, self.table)
+        fill(self.engine, vectors, self.table)
+        build(self.engine, self.row)
+        self.session = Session(self.engine)
+        self.ids = searching(self.session, self.row)
+
+    def tune(self, effort: int) -> None:
+        self.session.rollback()
+        with self.engine.begin() as connection:
+            look(connection, self.row, effort)
+
+    def search(self, query: Array) -> Sequence[int]:
+        return self.ids(query)
+
+    def close(self) -> None:
+        self.session.close()
+        self.engine.dispose()
+
+
+class OursHalf(Ours):
+    """The same with an index of half the size."""
+
+    name = "embeddb, HNSW(cast=halfvec)"
+    index = HNSW(cast="halfvec")
+    table = "bench_report_half"
+
+
+class OursColumns(Ours):
+    """embeddb over the first table, asked for two columns instead of entities."""
+
+    name = "embeddb, columns"
+
+    def load(self, vectors: Array) -> None:
+        self.engine = create_engine(self.url)
+        self.row = model(self.index)
+        self.session = Session(self.engine)
+
+    def search(self, query: Array) -> Sequence[int]:
+        statement = nearest(self.row.embedding, query).with_only_columns(self.row.id, self.row.title).limit(K)
+        return [row.id for row in self.session.execute(statement)]
 
 
 class _Base(DeclarativeBase):
@@ -234,7 +286,10 @@ class Chroma(Rival):
             self.client.delete_collection(collection.name)
 
 
-RIVALS: tuple[type[Rival], ...] = (
+STORES: tuple[type[Rival], ...] = (
+    Ours,
+    OursColumns,
+    OursHalf,
     PgvectorSQLAlchemy,
     PgvectorColumns,
     Psycopg,
