@@ -47,6 +47,7 @@ DECLARE
     old integer := embeddb.find(called);
     e embeddb.embedding;
     aside name := embeddb.aside_name((embeddb.columns(old)).vector::text, '__next');
+    granted text;
     made integer;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('embeddb.register'));
@@ -61,6 +62,16 @@ BEGIN
     EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', e.relation, aside, (
         SELECT col_description(a.attrelid, a.attnum) FROM pg_attribute a
          WHERE a.attrelid = e.relation AND a.attname = (embeddb.columns(old)).vector));
+    -- Rights to a column go with it, not with its name: who may read the one that serves may read the next.
+    FOR granted IN
+        SELECT format('GRANT %s (%I) ON %s TO %s%s', x.privilege_type, aside, e.relation,
+                      CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END,
+                      CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+          FROM pg_attribute a CROSS JOIN LATERAL aclexplode(a.attacl) AS x
+         WHERE a.attrelid = e.relation AND a.attname = (embeddb.columns(old)).vector
+    LOOP
+        EXECUTE granted;
+    END LOOP;
     made := embeddb.register(spec || jsonb_build_object('column', aside, 'mode', 'queued', 'on_update', 'keep'), NULL, path);
     INSERT INTO embeddb.reembedding (serving, shadow, spec, started_at) VALUES (old, made, spec, clock_timestamp());
     PERFORM embeddb.backfill(embeddb.name(made));
