@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer.main
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from embeddb.cli.main import build
 
