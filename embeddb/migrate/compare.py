@@ -30,6 +30,7 @@ from embeddb.migrate.embedding_operations import (
 )
 from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import Key, read_catalog
+from embeddb.migrate.history_compare import compare_histories
 from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, sql_of
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
@@ -45,6 +46,7 @@ from embeddb.migrate.weights import changed_weights
 from embeddb.migrate.words import all_in_words
 from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
+from embeddb.orm.history import histories_in
 from embeddb.orm.index_expression import indexed
 from embeddb.spec import EmbeddingSpec
 
@@ -87,6 +89,12 @@ class _Comparison:
         metadata = context.metadata
         self.metadatas: list[MetaData] = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
         configure_mappers()  # which tells attributes from columns
+        self.histories = {
+            Key(self._schema(found.users), found.users.name, found.column.name): found
+            for one in self.metadatas
+            for found in histories_in(one)
+            if self._is_included(found.users) and self.filters.has_column(found.column)
+        }
         self.declarations: dict[Key, Declaration] = {
             Key(self._schema(found.table), found.table.name, found.column.name): found
             for one in self.metadatas
@@ -104,6 +112,9 @@ class _Comparison:
         self.renames.follow()
         self._registrations()
         self._columns()
+        drops, creates = compare_histories(self.context.connection, self.histories, self._is_concerned)
+        self.before += drops
+        self.after += creates
         self._indexes()
         self.upgrade.ops = [*self.before, *self.upgrade.ops, *self.after]
         self._tell()
@@ -122,7 +133,7 @@ class _Comparison:
         return {declaration.spec.name: declaration.encoder for declaration in self.declarations.values()}
 
     def _catalog(self) -> None:
-        if not self.declarations:
+        if not self.declarations and not self.histories:
             return
         if not self.found.installed:
             self.before.append(InstallEmbeddbOp())

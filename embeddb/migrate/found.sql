@@ -46,3 +46,9 @@ SELECT c.relname AS name, m.amname AS method, i.indisvalid AS valid, i.indkey[0]
 -- Is a table partitioned? Its indexes cannot be built concurrently.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class t JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
                 WHERE t.relname = :table AND n.nspname = :schema AND t.relkind = 'p');
+
+-- name: histories
+-- What was declared of every registered history whose tables are there.
+SELECT h.spec FROM embeddb.history h
+  JOIN pg_catalog.pg_class c ON c.oid = h.relation
+  JOIN pg_catalog.pg_class e ON e.oid = h.events;

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal
 
 from psycopg import sql
-from sqlalchemy import Column, Connection, DateTime, Engine, Table, Text, text
+from sqlalchemy import Column, Connection, DateTime, Engine, MetaData, Table, Text, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import (
     MappedColumn,
@@ -30,6 +30,7 @@ from embeddb.orm.vector_column import vector_column
 from embeddb.spec import VectorIndex
 
 _INFO_KEY: Final = "embeddb_history"
+_MAPPER_KEY: Final = "embeddb_history_mapper"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +74,7 @@ def history_column(
     period = half_life.total_seconds() if isinstance(half_life, timedelta) else half_life
     decay = None if period is None else Decay(period, unit)
     settings = _Settings(events=events, item=item, vector=vector, at=at, weight=weight, decay=decay, dim=dim)
-    mapped = vector_column(dim, metric=metric, index=index, **column)
-    mapped.column.info[_INFO_KEY] = settings
-    return mapped
+    return _declared(vector_column(dim, metric=metric, index=index, **column), settings)
 
 
 def recent_column(
@@ -91,9 +90,8 @@ def recent_column(
         raise DeclarationError(f"recent_column: length is a positive number of events, not {length}")
     column.setdefault("nullable", True)
     column.setdefault("deferred", True)
-    mapped = mapped_column(Text, **column)
-    mapped.column.info[_INFO_KEY] = _Settings(events=events, item=item, at=at, weight=weight, length=length)
-    return mapped
+    settings = _Settings(events=events, item=item, at=at, weight=weight, length=length)
+    return _declared(mapped_column(Text, **column), settings)
 
 
 class History:
@@ -168,6 +166,27 @@ class History:
         return column
 
 
+def histories_in(metadata: MetaData) -> list[History]:
+    """Every history column of mapped tables of this MetaData, by name."""
+    configure_mappers()
+    columns = [column for table in metadata.tables.values() for column in table.columns if _MAPPER_KEY in column.info]
+    return sorted((History(column.info[_MAPPER_KEY], column) for column in columns), key=lambda history: history.name)
+
+
+def _mapped(mapper: Mapper[Any], class_: type) -> None:
+    """A mapper is configured: its history columns know it from now on."""
+    for column in mapper.local_table.columns:
+        if _INFO_KEY in column.info:
+            column.info[_MAPPER_KEY] = mapper
+
+
+def _declared(mapped: MappedColumn[Any], settings: _Settings) -> MappedColumn[Any]:
+    mapped.column.info[_INFO_KEY] = settings
+    if not event.contains(Mapper, "mapper_configured", _mapped):
+        event.listen(Mapper, "mapper_configured", _mapped)
+    return mapped
+
+
 def histories_of(base: Any) -> list[History]:
     """Every history column of a declarative base or registry. Raises DeclarationError for one that cannot work."""
     configure_mappers()
@@ -218,14 +237,14 @@ def register_histories(bind: Engine | Connection, base: Any, *, rebuild: bool = 
 
 def register_history(connection: Connection, spec: HistorySpec, *, rebuild: bool = True) -> None:
     """Make, or renew, what keeps one history up; see ``register_histories``."""
-    _run(connection, spec.register_statements(_schemas(connection, spec)))
+    _run(connection, spec.register_statements(schemas_of(connection, spec)))
     if rebuild:
         rebuild_history(connection, spec)
 
 
 def unregister_history(connection: Connection, spec: HistorySpec) -> None:
     """Take the triggers and functions away. The column and its vectors stay."""
-    _run(connection, spec.unregister_statements(_schemas(connection, spec)))
+    _run(connection, spec.unregister_statements(schemas_of(connection, spec)))
 
 
 def rebuild_history(connection: Connection, spec: HistorySpec) -> int:
@@ -248,7 +267,8 @@ def _run(connection: Connection, statements: Sequence[str]) -> None:
         connection.exec_driver_sql(statement.replace("%", "%%"))
 
 
-def _schemas(connection: Connection, spec: HistorySpec) -> Schemas:
+def schemas_of(connection: Connection, spec: HistorySpec) -> Schemas:
+    """Where pgvector and a history's tables are; DeclarationError for a table that is not there."""
     found = [str(connection.scalar(text("SELECT embeddb.pgvector_schema()")))]
     where = text(
         "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"

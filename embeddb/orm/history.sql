@@ -193,7 +193,7 @@ REVOKE ALL ON FUNCTION {scale}({vector_type}, real), {follow}() FROM PUBLIC;
 -- name: disarm
 -- The vectors stay as they are; the triggers go with their functions.
 DROP FUNCTION IF EXISTS {add}(), {renew}(), {renew_all}(), {follow}() CASCADE;
-DROP FUNCTION IF EXISTS {rebuild}({user_type}[]), {compute}({user_type}), {scale}({vector_type}, real);
+DROP FUNCTION IF EXISTS {rebuild}, {compute}, {scale};
 
 -- name: note
 -- What embeddb.histories and embeddb verify know it by.
@@ -202,4 +202,4 @@ VALUES ({name}, {users_named}::regclass, {events_named}::regclass, {spec}::jsonb
 ON CONFLICT (relation, name) DO UPDATE SET events = excluded.events, spec = excluded.spec;
 
 -- name: forget
-DELETE FROM embeddb.history AS h WHERE h.name = {name} AND h.relation = to_regclass({users_named});
+DELETE FROM embeddb.history AS h WHERE h.spec ->> 'column' = {column} AND h.relation = to_regclass({users_named});

@@ -98,7 +98,7 @@ class HistorySpec:
 
     def unregister_statements(self, schemas: Schemas | None = None) -> list[str]:
         """What takes the triggers and functions away. The column and its vectors stay."""
-        return [self._statement(name, schemas) for name in ("disarm", "forget")]
+        return forgetting(self.users, self.column, self.users_schema if schemas is None else schemas.users)
 
     def rebuild_statement(self) -> str:
         """What makes every user's vector anew from their events, and gives how many."""
@@ -107,7 +107,7 @@ class HistorySpec:
     def _statement(self, block: str, schemas: Schemas | None) -> str:
         """A block of ``history.sql`` with this history's identifiers."""
         at = schemas or Schemas("public", *(schema or "public" for schema, _ in self.tables))
-        functions = {verb: sql.Identifier(CATALOG, self._derived(verb)) for verb in _FUNCTIONS}
+        functions = _functions(self.users, self.column)
         triggers = {f"{verb}_trigger": sql.Identifier(self._derived(verb)) for verb in _TRIGGERS}
         single = ("user_key", "user_ref", "item_key", "item_ref", "at")
         keys = [sql.Identifier(key) for key in self.event_keys]
@@ -180,4 +180,23 @@ class HistorySpec:
         return sql.SQL("CASE WHEN {age} < 100 THEN power(0.5::float8, {age}) ELSE 0 END").format(age=age)
 
     def _derived(self, verb: str) -> str:
-        return fit(f"history_{self.users}_{self.column}_{verb}")
+        return _derived(self.users, self.column, verb)
+
+
+def forgetting(users: str, column: str, schema: str | None = None) -> list[str]:
+    """What takes the triggers and functions of this history away, and the history out of the catalog.
+
+    ``schema``: of the users' table; None where the search path says it.
+    """
+    table = sql.Identifier(*filter(None, (schema, users))).as_string(None)
+    named = {"users_named": sql.Literal(table), "column": sql.Literal(column)}
+    functions = _functions(users, column)
+    return [sql.SQL(_BLOCKS[block]).format(**functions, **named).as_string(None) for block in ("disarm", "forget")]
+
+
+def _functions(users: str, column: str) -> dict[str, sql.Identifier]:
+    return {verb: sql.Identifier(CATALOG, _derived(users, column, verb)) for verb in _FUNCTIONS}
+
+
+def _derived(users: str, column: str, verb: str) -> str:
+    return fit(f"history_{users}_{column}_{verb}")
