@@ -196,14 +196,15 @@ def _filters(by: Weighing) -> Iterator[str]:
         # A column with few commonest values says nothing of their share: all are alike.
         share = one.common or 1 / one.values
         most = share * by.rows
-        if most <= crossover:
+        parts = _parts(one, by)
+        if parts and (one.ordered or most > crossover):
+            yield parts
+        elif most <= crossover:
             if not one.indexed:
                 yield (
                     f"{one.name} has {one.values:,} values of at most {_round(most):,} rows each. Those are read "
                     f"faster than an index of all is: searches that filter by it want a B-tree index on {one.name}."
                 )
-        elif parts := _parts(one, by):
-            yield parts
         elif one.values <= 10:
             yield (
                 f"{one.name} has {one.values} values; if searches always name one, a partial index for each "

@@ -13,14 +13,14 @@ from typing import Any, Final
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, text
 from sqlalchemy.exc import DBAPIError
 
-from embeddb.encoders import Hashing
 from embeddb.encoders.settings import require
 from embeddb.insight.candidates import Candidate
 from embeddb.insight.recall import Fit, measure
 from embeddb.insight.report import figure
-from embeddb.insight.sample import Sample
+from embeddb.insight.sample import Sample, Subject
 from embeddb.naming import index_name
 from embeddb.orm.bulk import bulk_load
+from embeddb.orm.elsewhere import NoEncoder
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
@@ -112,22 +112,26 @@ def _efforts(candidate: Candidate) -> Sequence[int]:
     return (10, 14, 20, 28, 40, 64, 100, 200)
 
 
-@contextmanager
-def _table(connection: Connection, sample: Sample, candidate: Candidate) -> Iterator[tuple[Column[Any], Settings]]:
-    subject = sample.subject
-    settings = Settings(
-        sources=("id",),
-        encoder=Hashing(dim=subject.dim),  # queries are vectors here: it is never asked
+def settings_for(candidate: Candidate, subject: Subject) -> Settings:
+    """Those of a column that is declared as the candidate, whose vectors come as they are."""
+    return Settings(
+        sources=(),
+        encoder=NoEncoder(subject.dim, "it is only tried"),
         metric_name=subject.metric,
         storage=candidate.storage,
         index=candidate.index,
-        mode="inline",
+        mode="queued",
         template=None,
         on_error="raise",
         on_update="keep",
         given_dim=subject.dim,
         deferred=True,
     )
+
+
+@contextmanager
+def _table(connection: Connection, sample: Sample, candidate: Candidate) -> Iterator[tuple[Column[Any], Settings]]:
+    settings = settings_for(candidate, sample.subject)
     column: Column[Any] = Column("embedding", embedding_type(settings))
     table = Table(_TABLE, MetaData(), Column("id", Integer, primary_key=True), column, prefixes=["TEMPORARY"])
     with connection.begin():
