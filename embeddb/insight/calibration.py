@@ -32,7 +32,7 @@ _INTRINSIC: Final = 5000
 _OF_A_SCAN: Final = 0.5
 _SECONDS: Final = 0.3e-6
 #: What a worker adds to a build, of what the first process does; and a row that the graph's memory has no room for.
-_WORKER: Final = 0.75
+_WORKER: Final = 0.5
 _OUTSIDE: Final = 2.6
 #: Recall at k = 10 of IVFFlat by default, and misses of the deep graph for one of the plain, where none was built.
 _LISTS: Final = 0.98
