@@ -48,6 +48,7 @@ from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
 from embeddb.orm.history import histories_in
 from embeddb.orm.index_expression import indexed
+from embeddb.orm.settings import settings_of
 from embeddb.spec import EmbeddingSpec
 
 #: As ``context.configure(..., embeddb_concurrently=False)``: build indexes of existing tables inside the transaction.
@@ -261,10 +262,10 @@ class _Comparison:
 
     def _column(self, table: ops.ModifyTableOps, op: MigrateOperation) -> list[MigrateOperation]:
         if isinstance(op, ops.AddColumnOp):
-            declaration = self.declarations.get(Key(table.schema, table.table_name, op.column.name))
-            if declaration is not None:
-                spec = declaration.spec
-                about = (spec.table, spec.column, spec.storage, spec.dim, spec.schema)
+            said = settings_of(op.column.type)
+            pooled = Key(table.schema, table.table_name, op.column.name) in self.histories  # which is made anew at once
+            if said is not None and not pooled and op.column.nullable and op.column.server_default is None:
+                about = (table.table_name, op.column.name, said.storage, said.dim, table.schema)
                 return [AddEmbeddingColumnOp(*about, comment=op.column.comment)]
         elif isinstance(op, ops.DropColumnOp):
             found = self.found.specs.get(Key(table.schema, table.table_name, op.column_name))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, Integer, MetaData, Text
+from sqlalchemy import Engine, Integer, MetaData, Text, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from embeddb import HNSW, Hashing, Vector, bit_column, embedding_column
+from embeddb import HNSW, Hashing, Vector, bit_column, embedding_column, vector_column
 from embeddb.local import LocalPostgres
 from tests.migrate.project import Project, schema_of
 
@@ -72,5 +72,36 @@ def test_a_source_stays_while_the_encoder_is_changed(
     with engine18.begin() as connection:
         connection.exec_driver_sql("SELECT embeddb.contract(embeddb.name(serving)) FROM embeddb.reembedding")
     assert "'body'" in project.revise("rest")
+    project.upgrade()
+    project.check()
+
+
+def test_vectors_that_are_made_elsewhere_are_kept_by_a_downgrade(engine18: Engine, tmp_path: Path) -> None:
+    def items(embedded: bool) -> MetaData:
+        class Base(DeclarativeBase):
+            pass
+
+        class Item(Base):
+            __tablename__ = "items"
+            id: Mapped[int] = mapped_column(Integer, primary_key=True)
+            if embedded:
+                factors: Mapped[Vector | None] = vector_column(4, storage="halfvec")
+                hash: Mapped[str | None] = bit_column(4)
+
+        KEPT.append(Item)
+        return Base.metadata
+
+    project = Project(tmp_path, engine18, items(False))
+    project.revise("before")
+    project.upgrade()
+    project.metadata = items(True)
+    project.revise("elsewhere")
+    project.upgrade()
+    project.check()
+    with engine18.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO items (factors) VALUES ('[1,2,3,4]')")
+    project.downgrade()
+    with engine18.connect() as connection:
+        assert set(connection.execute(text("SELECT * FROM items")).keys()) == {"id", "factors"}
     project.upgrade()
     project.check()
