@@ -49,6 +49,10 @@ def told(drifts: list[Drift]) -> dict[str, str]:
 @pytest.fixture
 def project(engine: Engine, tmp_path: Path) -> Project:
     """A database that its models and migrations agree with, and two books."""
+    return migrated(engine, tmp_path)
+
+
+def migrated(engine: Engine, tmp_path: Path) -> Project:
     project = Project(tmp_path, engine, books())
     project.revise("books")
     project.upgrade()
@@ -238,8 +242,9 @@ def test_another_encoder(project: Project, caplog: pytest.LogCaptureFixture) -> 
     assert "has changed under its name" not in caplog.text
 
 
-def test_an_encoder_that_was_exchanged_by_command(project: Project, engine: Engine) -> None:
-    change = Reembedding(engine, "books.embedding")
+def test_an_encoder_that_was_exchanged_by_command(engine18: Engine, tmp_path: Path) -> None:
+    project = migrated(engine18, tmp_path)
+    change = Reembedding(engine18, "books.embedding")
     change.expand(Hashing(12))
     change.fill()
     change.build_index()
@@ -253,7 +258,7 @@ def test_an_encoder_that_was_exchanged_by_command(project: Project, engine: Engi
     project.metadata = books()
     assert "op.roll_back_embedding" in project.revise("as the models say")
     project.upgrade()
-    assert _of(engine) == []
+    assert _of(engine18) == []
 
 
 def test_revisions_that_wait_and_revisions_that_nobody_knows(project: Project, engine: Engine) -> None:
