@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ClauseElement, Label
 
 from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import FoundIndex, Signature, is_partitioned, read_indexes
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
 
 _COPY: Final = "embeddb_copy"
 METHODS: Final = ("hnsw", "ivfflat")
@@ -73,30 +73,43 @@ def of_database(index: FoundIndex, schema: str | None, table: str, *, concurrent
 
 def compare_indexes(
     connection: Connection, table: Table, filters: Filters, *, skip: set[str], concurrently: bool
-) -> tuple[list[DropVectorIndexOp], list[CreateVectorIndexOp]]:
-    """What to drop and what to build for a table that is in the database. ``skip``: columns to leave alone."""
+) -> tuple[list[DropVectorIndexOp], list[CreateVectorIndexOp | RenameVectorIndexOp]]:
+    """What to drop, and what to build or rename, for a table that is in the database.
+
+    ``skip``: columns to leave alone. An index that only the name of its table or column has changed under is renamed.
+    """
     dialect: Any = connection.dialect
     present = read_indexes(connection, table.schema, table.name)
     concurrently = concurrently and not is_partitioned(connection, table.schema, table.name)
     drops: list[DropVectorIndexOp] = []
-    creates: list[CreateVectorIndexOp] = []
-    wanted = {str(index.name): index for index in table.indexes if is_vector_index(index)}
-    for name, index in sorted(wanted.items()):
+    creates: list[CreateVectorIndexOp | RenameVectorIndexOp] = []
+    missing: list[tuple[Index, VectorIndex]] = []
+    for name, index in sorted((str(index.name), index) for index in table.indexes if is_vector_index(index)):
         given = described(index, dialect, concurrently=concurrently)
         if given is None or given.column in skip or not filters.has_index(index):
             present.pop(name, None)
             continue
         found = present.pop(name, None)
-        if found is not None:
-            if found.valid and _on_copy(connection, table, index) == found.signature:
-                continue
-            there = of_database(found, table.schema, table.name, concurrently=concurrently)
-            drops.append(DropVectorIndexOp(there))
-        creates.append(CreateVectorIndexOp(given))
-    for found in present.values():
-        if found.column not in skip and filters.has_found(found, table.schema, table.name):
-            there = of_database(found, table.schema, table.name, concurrently=concurrently)
-            drops.append(DropVectorIndexOp(there))
+        if found is None:
+            missing.append((index, given))
+        elif not (found.valid and _on_copy(connection, table, index) == found.signature):
+            drops.append(DropVectorIndexOp(of_database(found, table.schema, table.name, concurrently=concurrently)))
+            creates.append(CreateVectorIndexOp(given))
+    left = [
+        found
+        for found in present.values()
+        if found.column not in skip and filters.has_found(found, table.schema, table.name)
+    ]
+    for index, given in missing:
+        made = _on_copy(connection, table, index) if left else None
+        alike = next((found for found in left if found.valid and found.signature == made), None)
+        if alike is None:
+            creates.append(CreateVectorIndexOp(given))
+        else:
+            left.remove(alike)
+            creates.append(RenameVectorIndexOp(alike.name, given.name, table.schema))
+    gone = (of_database(found, table.schema, table.name, concurrently=concurrently) for found in left)
+    drops.extend(map(DropVectorIndexOp, gone))
     return drops, creates
 
 

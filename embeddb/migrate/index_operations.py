@@ -141,6 +141,27 @@ class DropVectorIndexOp(_OfIndex):
         return ("drop_vector_index", self.index.schema, self.index.name)
 
 
+@Operations.register_operation("rename_vector_index")
+class RenameVectorIndexOp(MigrateOperation):
+    """Give an index another name: one that was built for a table or column that is called otherwise now."""
+
+    def __init__(self, name: str, new_name: str, schema: str | None = None) -> None:
+        self.name, self.new_name, self.schema = name, new_name, schema
+
+    @classmethod
+    def rename_vector_index(cls, operations: Operations, name: str, new_name: str, *, schema: str | None = None) -> Any:
+        """Give an index another name, which takes no time: nothing is built."""
+        return operations.invoke(cls(name, new_name, schema))
+
+    def reverse(self) -> RenameVectorIndexOp:
+        """The opposite."""
+        return RenameVectorIndexOp(self.new_name, self.name, self.schema)
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("rename_vector_index", self.schema, self.name, self.new_name)
+
+
 # What is done concurrently is committed at once, while Alembic notes a revision at its end. So a revision that was cut
 # off may find its index there, or gone, when it runs again, and bears that.
 @Operations.implementation_for(CreateVectorIndexOp)
@@ -159,6 +180,13 @@ def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
 def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
     with _outside_transaction(operations, operation.index) as index:
         run(operations, index.drop_sql())
+
+
+@Operations.implementation_for(RenameVectorIndexOp)
+def _rename(operations: Operations, operation: RenameVectorIndexOp) -> None:
+    rename = sql.SQL("ALTER INDEX {} RENAME TO {}")
+    parts = place(operation.name, operation.schema), sql.Identifier(operation.new_name)
+    run(operations, rename.format(*parts).as_string(None))
 
 
 def _drop_leftover(operations: Operations, index: VectorIndex) -> None:
@@ -205,3 +233,8 @@ def _render_drop(context: Any, operation: DropVectorIndexOp) -> str:
     index = operation.index
     concurrently = index.concurrently or None
     return call("op.drop_vector_index", index.name, schema=index.schema, concurrently=concurrently)
+
+
+@renderers.dispatch_for(RenameVectorIndexOp)
+def _render_rename(context: Any, operation: RenameVectorIndexOp) -> str:
+    return call("op.rename_vector_index", operation.name, operation.new_name, schema=operation.schema)

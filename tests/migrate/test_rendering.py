@@ -25,7 +25,8 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
+from embeddb.migrate.history_operations import CreateHistoryOp, DropHistoryOp
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ContractEmbeddingOp,
@@ -34,6 +35,7 @@ from embeddb.migrate.reembed_operations import (
     SwapEmbeddingOp,
 )
 from embeddb.migrate.rename_operations import RenameEmbeddedColumnOp, RenameEmbeddedTableOp
+from embeddb.orm.history_spec import HistorySpec
 from embeddb.spec import EmbeddingSpec
 from embeddb.spec import VectorIndex as Index
 
@@ -67,6 +69,25 @@ def spec(**arguments: Any) -> EmbeddingSpec:
 
 LONG = "a_very_long_name_of_a_table_that_takes_nearly_sixty_bytes"
 INDEX = VectorIndex("i", "t", "v", "hnsw", "vector_l2_ops", "((v)::halfvec(16))", {"m": 4}, "a > 'x'", "s", True)
+HISTORY = HistorySpec(
+    users="users",
+    users_schema="s",
+    column="taste",
+    user_key="id",
+    user_type="INTEGER",
+    events="orders",
+    event_keys=("a", "b"),
+    user_ref="user_id",
+    item_ref="item_id",
+    at="at",
+    at_type="TIMESTAMP WITH TIME ZONE",
+    is_time=True,
+    items="items",
+    item_key="id",
+    pooled="vector",
+    dim=4,
+    half_life=3.5,
+)
 EVERY: list[MigrateOperation] = [
     InstallEmbeddbOp(),
     UninstallEmbeddbOp(),
@@ -87,6 +108,9 @@ EVERY: list[MigrateOperation] = [
     RefreshEmbeddingOp("t", "v"),
     CreateVectorIndexOp(INDEX),
     DropVectorIndexOp(INDEX),
+    RenameVectorIndexOp("i", "j", "s"),
+    CreateHistoryOp(HISTORY),
+    DropHistoryOp("users", "taste", "s", existing=HISTORY),
     ExpandEmbeddingOp(spec(metric="l1")),
     AbandonEmbeddingOp("t", "v"),
     SwapEmbeddingOp("t", "v"),
