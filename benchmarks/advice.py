@@ -21,11 +21,12 @@ from benchmarks.generated import Array, generate
 from benchmarks.harness import machine, server
 from embeddb import advise, bulk_load
 from embeddb.insight.advise import Advice
+from embeddb.insight.candidates import Candidate
 from embeddb.insight.choice import Prediction
 from embeddb.insight.recall import measure
-from embeddb.insight.trial import settings_for
 from embeddb.naming import index_name
 from embeddb.orm.effort import UNFITTED, level_of, probes
+from embeddb.orm.elsewhere import settings_elsewhere
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.types import VECTOR
@@ -48,7 +49,7 @@ def built(connection: Connection, found: Advice) -> Iterator[tuple[Prediction, f
         candidate, dim = one.candidate, found.subject.dim
         if candidate.storage != found.subject.storage:
             continue  # the same index, of another column
-        settings = settings_for(candidate, found.subject)
+        settings = settings_elsewhere(dim, found.subject.metric, candidate.storage, candidate.index)
         column: Column[Any] = Column("embedding", embedding_type(settings))
         Table(found.subject.table.name, MetaData(), Column("id", Integer, primary_key=True), column)
         name = index_name(found.subject.table.name, "embedding", candidate.index.method)
@@ -59,7 +60,7 @@ def built(connection: Connection, found: Advice) -> Iterator[tuple[Prediction, f
             began = time.perf_counter()
             declared_index(name, column, settings).create(connection)
             seconds = time.perf_counter() - began
-        effort = _effort(candidate, dim)
+        effort = _effort(candidate)
         fit = measure(connection, column, queries=100, also=[effort])
         with connection.begin():
             size = connection.scalar(select(func.pg_relation_size(name)))
@@ -67,7 +68,7 @@ def built(connection: Connection, found: Advice) -> Iterator[tuple[Prediction, f
         yield one, seconds, int(size or 0), fit.measured[effort]
 
 
-def _effort(candidate: Any, dim: int) -> int:
+def _effort(candidate: Candidate) -> int:
     least, each, roots, candidates = UNFITTED[level_of(LEVEL)]
     if candidate.reranks:
         return max(100, 10 * candidates)

@@ -17,10 +17,10 @@ from embeddb.encoders.settings import require
 from embeddb.insight.candidates import Candidate
 from embeddb.insight.recall import Fit, measure
 from embeddb.insight.report import figure
-from embeddb.insight.sample import Sample, Subject
+from embeddb.insight.sample import Sample
 from embeddb.naming import index_name
 from embeddb.orm.bulk import bulk_load
-from embeddb.orm.elsewhere import NoEncoder
+from embeddb.orm.elsewhere import settings_elsewhere
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
@@ -112,26 +112,10 @@ def _efforts(candidate: Candidate) -> Sequence[int]:
     return (10, 14, 20, 28, 40, 64, 100, 200)
 
 
-def settings_for(candidate: Candidate, subject: Subject) -> Settings:
-    """Those of a column that is declared as the candidate, whose vectors come as they are."""
-    return Settings(
-        sources=(),
-        encoder=NoEncoder(subject.dim, "it is only tried"),
-        metric_name=subject.metric,
-        storage=candidate.storage,
-        index=candidate.index,
-        mode="queued",
-        template=None,
-        on_error="raise",
-        on_update="keep",
-        given_dim=subject.dim,
-        deferred=True,
-    )
-
-
 @contextmanager
 def _table(connection: Connection, sample: Sample, candidate: Candidate) -> Iterator[tuple[Column[Any], Settings]]:
-    settings = settings_for(candidate, sample.subject)
+    subject = sample.subject
+    settings = settings_elsewhere(subject.dim, subject.metric, candidate.storage, candidate.index)
     column: Column[Any] = Column("embedding", embedding_type(settings))
     table = Table(_TABLE, MetaData(), Column("id", Integer, primary_key=True), column, prefixes=["TEMPORARY"])
     with connection.begin():

@@ -30,11 +30,10 @@ from embeddb.migrate.found import Key, read_catalog, read_indexes
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp
 from embeddb.naming import index_name
 from embeddb.orm.declaration import INFO_KEY, Declaration
-from embeddb.orm.elsewhere import NoEncoder
+from embeddb.orm.elsewhere import settings_elsewhere
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
-from embeddb.orm.settings import Settings
-from embeddb.spec import EmbeddingSpec, VectorIndex
+from embeddb.spec import VectorIndex
 
 _OURS: Final = (AlterEmbeddingOp, DisarmEmbeddingOp, RefreshEmbeddingOp)
 
@@ -122,36 +121,16 @@ def _declared_anew(connection: Connection, proposal: Proposal, key: Key) -> Tabl
         if index.name in present and present[index.name].column == key.column:
             table.indexes.discard(index)
     registered = read_catalog(connection, {key.schema}).specs.get(key)
-    settings = _settings(proposal)
+    settings = settings_elsewhere(proposal.dim, proposal.metric, proposal.storage, proposal.index)
     column.type = embedding_type(settings)
     column.autoincrement = "auto"  # as a model has it: what was reflected is no part of the change
     if registered is not None:
         declaration = Declaration(settings, column, registered.sources)
-        declaration.spec = _changed(registered, proposal)
+        declaration.spec = replace(registered, storage=proposal.storage, index=proposal.index)
         column.info[INFO_KEY] = declaration
     if proposal.index is not None:
         declared_index(index_name(table.name, column.name, proposal.index.method), column, settings)
     return table
-
-
-def _settings(proposal: Proposal) -> Settings:
-    return Settings(
-        sources=(),
-        encoder=NoEncoder(proposal.dim, "it is only compared"),
-        metric_name=proposal.metric,
-        storage=proposal.storage,
-        index=proposal.index,
-        mode="queued",
-        template=None,
-        on_error="raise",
-        on_update="keep",
-        given_dim=proposal.dim,
-        deferred=True,
-    )
-
-
-def _changed(registered: EmbeddingSpec, proposal: Proposal) -> EmbeddingSpec:
-    return replace(registered, storage=proposal.storage, index=proposal.index)
 
 
 def _concerning(found: Iterable[MigrateOperation], key: Key) -> Iterator[MigrateOperation]:

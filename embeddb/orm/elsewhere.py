@@ -10,8 +10,10 @@ from sqlalchemy.orm import MappedColumn, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from embeddb.errors import EncoderError
+from embeddb.metrics import MetricName, Storage
 from embeddb.orm.extension import check_extension
 from embeddb.orm.settings import Settings
+from embeddb.spec import VectorIndex
 
 AddIndex = Callable[[Column[Any], Settings], object]
 
@@ -35,6 +37,31 @@ class NoEncoder:
         raise EncoderError(f"a column whose values are made elsewhere has no encoder: {self._remedy}")
 
     encode_queries = encode_documents
+
+
+def settings_elsewhere(
+    dim: int,
+    metric: MetricName,
+    storage: Storage,
+    index: VectorIndex | None,
+    *,
+    remedy: str = "search by a vector or by a row",
+    deferred: bool = True,
+) -> Settings:
+    """Of a column of vectors that nothing here embeds. ``remedy``: what an error says that it is for."""
+    return Settings(
+        sources=(),
+        encoder=NoEncoder(dim, remedy),
+        metric_name=metric,
+        storage=storage,
+        index=index,
+        mode="queued",
+        template=None,
+        on_error="raise",
+        on_update="keep",
+        given_dim=dim,
+        deferred=deferred,
+    )
 
 
 _KEY: Final = "embeddb_elsewhere"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import MappedColumn
 from embeddb.errors import DeclarationError
 from embeddb.metrics import MetricName, Storage
 from embeddb.naming import index_name
-from embeddb.orm.elsewhere import NoEncoder, searched_column
+from embeddb.orm.elsewhere import searched_column, settings_elsewhere
 from embeddb.orm.embedding_type import embedding_type
 from embeddb.orm.index_expression import declared_index
 from embeddb.orm.settings import Settings
@@ -40,19 +40,7 @@ def vector_column(
     if index is not None:
         check_indexable(index, storage, dim, "vector_column")
     column.setdefault("deferred", True)
-    settings = Settings(
-        sources=(),
-        encoder=NoEncoder(dim, "search by a vector or by a row"),
-        metric_name=metric,
-        storage=storage,
-        index=index,
-        mode="queued",
-        template=None,
-        on_error="raise",
-        on_update="keep",
-        given_dim=dim,
-        deferred=column["deferred"],
-    )
+    settings = settings_elsewhere(dim, metric, storage, index, deferred=column["deferred"])
     return searched_column(embedding_type(settings), settings, _add_index, column)
 
 
