@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,11 @@ def _find(url: str | None, models: str | None, config: Path | None, encoders: bo
         if url is not None:
             found.set_main_option("sqlalchemy.url", database_url(url).replace("%", "%%"))
         err.print(f"Looking at the models, migrations and database of {place}", markup=False)
-        return find_drift_of_project(found, metadata, encoders=encoders)
+        logging.disable(logging.INFO)  # what Alembic notes of its comparison is told here, and in words
+        try:
+            return find_drift_of_project(found, metadata, encoders=encoders)
+        finally:
+            logging.disable(logging.NOTSET)
     with connected(url) as connection:
         return find_drift(connection, metadata, encoders=encoders)
 

@@ -17,6 +17,7 @@ from embeddb.catalog.install import Status, differing_functions, status
 from embeddb.encoders import Encoder
 from embeddb.errors import CatalogError, PgvectorMissing, PgvectorOutdated
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
+from embeddb.migrate.compare import FINGERPRINTS
 from embeddb.migrate.embedding_operations import RefreshEmbeddingOp
 from embeddb.migrate.environment import look, pending
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp
@@ -137,6 +138,7 @@ class _BrokenIndexes:
 
 
 def _models(context: MigrationContext, models: Any, remedy: str, broken: _BrokenIndexes | None) -> Iterator[Drift]:
+    context.opts[FINGERPRINTS] = False  # encoders are asked once, and not where they are to be left alone
     upgrade = produce_migrations(context, models).upgrade_ops
     assert upgrade is not None
     # The catalog, its triggers and what is amiss with indexes are looked at by themselves.
