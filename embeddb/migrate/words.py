@@ -16,7 +16,8 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
+from embeddb.migrate.history_operations import CreateHistoryOp, DropHistoryOp
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ExpandEmbeddingOp,
@@ -41,6 +42,9 @@ _WORDS: Final[dict[type[MigrateOperation], str]] = {
         "{op.name}: its encoder was exchanged, and the models declare the one before: declare the new one"
     ),
     DropVectorIndexOp: "index {op.index.name}: there on {op.index.table}, and no model declares it as it is",
+    RenameVectorIndexOp: "index {op.name}: called {op.new_name} in the models",
+    CreateHistoryOp: "{op.name}: a declared history, and no triggers keep it up as it is declared",
+    DropHistoryOp: "{op.name}: a history that triggers keep up, and no model declares it as it is",
     RenameEmbeddedTableOp: "table {op.table}: seems to be called {op.new_table} in the models",
     RenameEmbeddedColumnOp: "column {op.table}.{op.column}: seems to be called {op.new_column} in the models",
     ops.CreateTableOp: "table {op.table_name}: declared, and not there",
