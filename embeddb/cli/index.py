@@ -31,15 +31,14 @@ def show(name: Name = None, url: UrlOption = None) -> None:
     from rich.table import Table
     from sqlalchemy import create_engine
 
-    from embeddb.catalog.indexes import read_builds, read_index_states
-    from embeddb.worker.index_builds import declared_indexes
+    from embeddb.catalog.indexes import read_builds
+    from embeddb.worker.index_builds import declared_indexes, index_states
 
     engine = create_engine(database_url(url))
     try:
         with engine.connect() as connection:
             declared = declared_indexes(connection, name)
-            about = {"schema": declared[0].spec.schema, "table": declared[0].spec.table} if name and declared else {}
-            found = read_index_states(connection, **about)
+            found = index_states(connection, name)
             driven: Any = connection.connection.driver_connection
             building = {build.place: build for build in read_builds(driven)}
     finally:

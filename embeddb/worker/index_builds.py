@@ -34,7 +34,11 @@ _INTERVAL: Final = 0.5
 #: How long what a failed build has left may wait to be dropped, for transactions that have used the table.
 _PATIENCE: Final = "10s"
 
-_NAMES: Final = text("SELECT v.name FROM embeddb.embeddings v ORDER BY v.name")
+#: Not the other column of an encoder's change: `embeddb reembed` builds its index when it is filled.
+_NAMES: Final = text(
+    "SELECT v.name FROM embeddb.embeddings v"
+    " WHERE NOT EXISTS (SELECT FROM embeddb.reembedding r WHERE r.shadow = v.id) ORDER BY v.name"
+)
 _PARTITIONED: Final = text(
     "SELECT c.relkind = 'p' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE n.nspname = :schema AND c.relname = :table"
@@ -65,6 +69,14 @@ def declared_indexes(connection: Connection, name: str | None = None) -> list[De
     names = [name] if name is not None else list(connection.scalars(_NAMES))
     specs = {each: find_spec(connection, each) for each in names}
     return [_declared(connection, each, spec) for each, spec in specs.items() if spec.index is not None]
+
+
+def index_states(connection: Connection, name: str | None = None) -> list[IndexState]:
+    """Every vector index of the database, or those of one embedding's column."""
+    if name is None:
+        return read_index_states(connection)
+    spec = find_spec(connection, name)
+    return read_index_states(connection, schema=spec.schema, table=spec.table, column=spec.column)
 
 
 def index_of(spec: EmbeddingSpec, name: str, *, concurrently: bool = True) -> Index:
@@ -136,7 +148,7 @@ def repair(
     a declared one that is missing is built. ``say``: is told what was done. The rest as for ``build``.
     """
     with engine.connect() as connection:
-        invalid = [index for index in _states(connection, name) if not index.valid and not index.partitioned]
+        invalid = [index for index in index_states(connection, name) if not index.valid and not index.partitioned]
     left = 0
     with _builder(engine, notice, memory, workers) as connection:
         for index in invalid:
@@ -173,13 +185,6 @@ def _declared(connection: Connection, embedding: str, spec: EmbeddingSpec) -> De
     found = [state for state in states if (state.method, state.opclass) == kind and not state.leftover]
     name = index_name(spec.table, spec.column, index.method)
     return Declared(embedding, spec, name, sorted(found, key=lambda state: not state.valid))
-
-
-def _states(connection: Connection, name: str | None) -> list[IndexState]:
-    if name is None:
-        return read_index_states(connection)
-    spec = find_spec(connection, name)
-    return read_index_states(connection, schema=spec.schema, table=spec.table, column=spec.column)
 
 
 @contextmanager

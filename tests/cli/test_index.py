@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
@@ -23,6 +24,7 @@ from typer.testing import CliRunner, Result
 from embeddb import HNSW, Vector, embedding_column, register
 from embeddb.cli.main import build
 from embeddb.encoders import Hashing
+from embeddb.orm.reflection import find_spec
 from embeddb.worker import index_builds
 
 INDEX = "ix_notes_embedding_hnsw"
@@ -119,6 +121,12 @@ def test_a_missing_index_is_shown_and_built(database: Engine) -> None:
     assert "halfvec_cosine_ops" in listed
     assert "valid" in listed
     assert "there already" in index_command(database, "build", "notes.embedding")
+    with database.begin() as connection:  # the column of a change of encoder is none of its business
+        spec = find_spec(connection, "notes.embedding")
+        connection.execute(
+            text("SELECT embeddb.expand(cast(:spec AS jsonb))"), {"spec": replace(spec, dim=8).to_json()}
+        )
+    assert "__next" not in index_command(database, "list")
     [definition] = names(database, DEFINITION)
     assert "::halfvec(16)) halfvec_cosine_ops) WITH (m='8'" in definition
 
