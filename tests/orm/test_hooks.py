@@ -399,9 +399,9 @@ async def test_the_event_loop_stays_free(async_engine18: AsyncEngine, counting: 
         await session.commit()
     beating.cancel()
     assert len(counting.calls) == 3
-    # Six seconds of a blocked encoder: a loop that waited for it would show a gap of two seconds.
+    # Six seconds of an encoder: a loop that waited for it would show gaps of two.
     assert len(ticks) > 100
-    assert max(np.diff(ticks)) < 1.0
+    assert max(np.diff(ticks)) < counting.seconds
 
 
 async def test_async_targets(async_engine18: AsyncEngine) -> None:
