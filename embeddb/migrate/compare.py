@@ -166,10 +166,10 @@ class _Comparison:
     # --- registrations --------------------------------------------------------------------------------------------
 
     def _registrations(self) -> None:
-        for key, found in sorted(self.found.specs.items(), key=lambda item: _sorting(item[0])):
+        for key, found in sorted(self.found.specs.items(), key=lambda item: item[0].place):
             if key not in self.declarations and self._is_concerned(key):
                 self.before.append(DropEmbeddingOp(key.table, key.column, key.schema, existing=found))
-        for key, declaration in sorted(self.declarations.items(), key=lambda item: _sorting(item[0])):
+        for key, declaration in sorted(self.declarations.items(), key=lambda item: item[0].place):
             wanted = declaration.spec
             registered = self.found.specs.get(key)
             if registered is None:
@@ -352,10 +352,6 @@ def _of_catalog(op: MigrateOperation) -> bool:
 def _same(one: EmbeddingSpec, other: EmbeddingSpec) -> bool:
     """Where the table is has been compared already, and the default schema may be named or not."""
     return replace(one, schema=None).to_json() == replace(other, schema=None).to_json()
-
-
-def _sorting(key: Key) -> tuple[str, str, str]:
-    return (key.schema or "", key.table, key.column)
 
 
 def _name(index: VectorIndex) -> str:

@@ -23,6 +23,11 @@ class Key(NamedTuple):
     table: str
     column: str
 
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """By which columns are told in order."""
+        return (self.schema or "", self.table, self.column)
+
 
 class Change(NamedTuple):
     """An encoder that is being changed: the shadow's column, its declaration, and whether it can be swapped.

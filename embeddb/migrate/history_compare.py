@@ -27,10 +27,10 @@ def compare_histories(
     gone = {key for key in found.keys() - wanted.keys() if concerned(key)}
     drops = [
         DropHistoryOp(key.table, key.column, key.schema, existing=found[key])
-        for key in sorted(changed | gone, key=_place)
+        for key in sorted(changed | gone, key=lambda key: key.place)
     ]
     new = (wanted.keys() - found.keys()) | changed
-    return drops, [CreateHistoryOp(wanted[key]) for key in sorted(new, key=_place)]
+    return drops, [CreateHistoryOp(wanted[key]) for key in sorted(new, key=lambda key: key.place)]
 
 
 def _registered(connection: Connection, default: str | None) -> dict[Key, HistorySpec]:
@@ -44,7 +44,3 @@ def _named(spec: HistorySpec, default: str | None) -> HistorySpec:
     """As Alembic has it: None for the default schema, which a model may name."""
     users, events, items = (None if schema == default else schema for schema, _ in spec.tables)
     return replace(spec, users_schema=users, events_schema=events, items_schema=items)
-
-
-def _place(key: Key) -> tuple[str, str, str]:
-    return (key.schema or "", key.table, key.column)
