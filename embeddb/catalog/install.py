@@ -62,14 +62,16 @@ def install(connection: Connection) -> Status:
     _run(connection, "SELECT pg_advisory_xact_lock(hashtext('embeddb.install'))")
     before = status(connection)
     if before.extension:
-        return _update_extension(connection, before)
+        before = _update_extension(connection, before)
+        if not differing_functions(connection):  # else they are renewed, as anywhere
+            return before
     for statement in upgrade_statements(before.installed, _vector_schema(connection)):
         _run(connection, statement)
     return status(connection)
 
 
 def _update_extension(connection: Connection, before: Status) -> Status:
-    """Only the files on the server can change what belongs to an extension."""
+    """Only the files on the server can add to an extension."""
     if before.outdated:
         _run(connection, "ALTER EXTENSION embeddb UPDATE")
     found = status(connection)

@@ -195,6 +195,17 @@ def test_a_server_with_older_files_is_told(engine: Engine, folder: Path) -> None
         install(connection)
 
 
+def test_functions_of_another_package_are_renewed(engine: Engine) -> None:
+    run(engine, "CREATE EXTENSION embeddb")
+    fresh, belonging = objects(engine), members(engine)
+    run(engine, "CREATE OR REPLACE FUNCTION embeddb.find(name text) RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    assert objects(engine) != fresh
+    with engine.begin() as connection:
+        install(connection)
+    assert objects(engine) == fresh
+    assert members(engine) == belonging
+
+
 def test_a_catalog_that_is_there_is_taken_in(engine: Engine) -> None:
     with connect(engine) as connection:
         connection.execute(ARTICLES)
