@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from benchmarks import filters, pictures
-from benchmarks.generated import DIM, Array, Data, K, generate
+from benchmarks.generated import DIM, QUERIES, Array, Data, K, generate
 from benchmarks.harness import machine, server, take_turns
 from benchmarks.rivals import STORES, Rival
 from benchmarks.search import sentences
@@ -42,6 +43,7 @@ from embeddb.spec import VectorIndex
 TARGET = 0.95
 PARTS = 5
 EFFORTS = Rival.efforts
+GROWING = range(12, 400, 4)
 PREFIX = "HNSW(prefix=128), reranked"
 KINDS: dict[str, Callable[[int], VectorIndex]] = {
     "HNSW": lambda rows: HNSW(),
@@ -100,37 +102,47 @@ def _rate(search: Callable[[Array], object], queries: Array) -> float:
     return 1 / statistics.median(times)
 
 
-def growth(engine: Engine, sizes: Sequence[int], out: Path) -> list[str]:
-    """Latency by rows, at one recall."""
+def growth(engine: Engine, sizes: Sequence[int], out: Path, runs: int) -> list[str]:
+    """Latency by rows, at one recall, in turns."""
+    index = HNSW(cast="halfvec")
     lines = [
         f"## Growth, HNSW(cast=halfvec), the least effort for a recall of {TARGET}",
         "",
         f"| rows | build s | index MB | ef_search | recall@{K} | ms, median | / the row above |",
         "|---|---|---|---|---|---|---|",
     ]
-    shown: list[tuple[int, float]] = []
-    for rows in sizes:
-        data = generate(rows)
-        fill(engine, data.stored)
-        row = model(HNSW(cast="halfvec"))
-        seconds, size = build(engine, row)
-        with Session(engine) as session:
+    said: dict[int, str] = {}
+    work: dict[str, Callable[[], object]] = {}
+    with ExitStack() as stack:
+        for rows in sizes:
+            data = generate(rows)
+            fill(engine, data.stored, f"bench_report_{rows}")
+            row = model(index, f"bench_report_{rows}")
+            seconds, size = build(engine, row)
+            session = stack.enter_context(Session(engine))
             search = searching(session, row)
-            for effort in EFFORTS:
+            for effort in GROWING:
                 session.rollback()
                 with engine.begin() as connection:
                     look(connection, row, effort)
                 recall = data.recall(search)
                 if recall >= TARGET:
                     break
-            milliseconds = 1000 / max(_rate(search, data.queries) for _ in range(5))
-        times = f"{milliseconds / shown[-1][1]:.2f}" if shown else ""
-        lines.append(
-            f"| {rows:,} | {seconds:.0f} | {size / 1e6:.0f} | {effort} | {recall:.3f} | {milliseconds:.2f} | {times} |"
-        )
-        shown.append((rows, milliseconds))
+            said[rows] = f"| {rows:,} | {seconds:.0f} | {size / 1e6:.0f} | {effort} | {recall:.3f}"
+            work[str(rows)] = partial(_each, search, data.queries)
+        times = take_turns(work, 2 * runs)
+    shown = [(rows, 1000 * statistics.median(times[str(rows)]) / QUERIES) for rows in sizes]
+    for before, (rows, milliseconds) in zip((None, *sizes), shown, strict=False):
+        ratios = [a / b for a, b in zip(times[str(rows)], times[str(before)], strict=True)] if before else []
+        more = f"{statistics.median(ratios):.2f}" if ratios else ""
+        lines.append(f"{said[rows]} | {milliseconds:.2f} | {more} |")
     pictures.growth(out / "growth.png", shown, TARGET)
     return [*lines, "", "![latency by rows](growth.png)"]
+
+
+def _each(search: Callable[[Array], object], queries: Array) -> None:
+    for query in queries:
+        search(query)
 
 
 def filtered(engine: Engine, data: Data, runs: int, out: Path) -> list[str]:
@@ -221,7 +233,7 @@ def main() -> None:
         data = generate(options.rows)
         work: dict[str, Callable[[], list[str]]] = {
             "kinds": lambda: kinds(engine, data, options.output),
-            "growth": lambda: growth(engine, sizes, options.output),
+            "growth": lambda: growth(engine, sizes, options.output, options.runs),
             "filters": lambda: filtered(engine, data, min(options.runs, 3), options.output),
             "rivals": lambda: rivals(url, data, options.runs, "generated rows"),
         }
@@ -233,10 +245,11 @@ def main() -> None:
         lines = ["# Searching", "", f"{machine()}, {versions}, {datetime.now(UTC):%Y-%m-%d}. Medians; one connection."]
         for part in parts:
             lines += ["", *work[part]()]
+            (options.output / "report.md").write_text("\n".join(lines) + "\n")
             if part == "rivals" and options.cranfield is not None:
                 real = Data.of(sentences(options.cranfield))
                 lines += ["", *rivals(url, real, options.runs, "sentences of Cranfield by MiniLM")]
-            (options.output / "report.md").write_text("\n".join(lines) + "\n")
+                (options.output / "report.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
