@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from alembic.operations import MigrateOperation, ops
-from sqlalchemy import MetaData, Table, column
+from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import configure_mappers
 
 from embeddb.encoders import Encoder
@@ -31,7 +31,7 @@ from embeddb.migrate.embedding_operations import (
 from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import Key, read_catalog
 from embeddb.migrate.history_compare import compare_histories
-from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, sql_of
+from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, shadow_indexes
 from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
@@ -47,7 +47,6 @@ from embeddb.migrate.words import all_in_words
 from embeddb.naming import CATALOG
 from embeddb.orm import Declaration, declared
 from embeddb.orm.history import histories_in
-from embeddb.orm.index_expression import indexed
 from embeddb.orm.settings import settings_of
 from embeddb.spec import EmbeddingSpec
 
@@ -183,7 +182,8 @@ class _Comparison:
                 self.after.append(RollBackEmbeddingOp(key.table, key.column, key.schema))
             elif self._expands(key):
                 self.after.append(ExpandEmbeddingOp(wanted))
-                self.after += self._shadow_index(declaration)
+                indexes = shadow_indexes(declaration, self.context.dialect, concurrently=self._concurrently)
+                self.after += [CreateVectorIndexOp(index) for index in indexes]
             else:
                 changes, existing = changed(registered, wanted)
                 self.after.append(AlterEmbeddingOp(key.table, key.column, key.schema, changes, existing))
@@ -222,24 +222,6 @@ class _Comparison:
         if found is None:
             return False
         return (dict(found.encoder), found.dim) != (dict(wanted.encoder), wanted.dim)
-
-    def _shadow_index(self, declaration: Declaration) -> list[CreateVectorIndexOp]:
-        aside = f"{declaration.column.name}__next"
-        made = []
-        for index in declaration.table.indexes:
-            if not is_vector_index(index):
-                continue
-            given = described(index, self.context.dialect, concurrently=self._concurrently)
-            if given is None or given.column != declaration.column.name:
-                continue
-            shadow: Any = indexed(column(aside, declaration.column.type), declaration.settings)
-            expression = None
-            if given.expression is not None:
-                expression = f"({sql_of(shadow, self.context.dialect)})"
-            made.append(
-                CreateVectorIndexOp(replace(given, name=f"{given.name}__next", column=aside, expression=expression))
-            )
-        return made
 
     # --- columns --------------------------------------------------------------------------------------------------
 

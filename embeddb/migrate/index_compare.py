@@ -6,9 +6,11 @@ it is compared with what Postgres says of the index that is there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Index, Table
+from sqlalchemy import Column, Connection, Index, Table, column
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
@@ -17,6 +19,8 @@ from sqlalchemy.sql.elements import ClauseElement, Label
 from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import FoundIndex, Signature, is_partitioned, read_indexes
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
+from embeddb.orm import Declaration
+from embeddb.orm.index_expression import indexed
 
 _COPY: Final = "embeddb_copy"
 METHODS: Final = ("hnsw", "ivfflat")
@@ -69,6 +73,20 @@ def of_database(index: FoundIndex, schema: str | None, table: str, *, concurrent
         schema=schema,
         concurrently=concurrently,
     )
+
+
+def shadow_indexes(declaration: Declaration, dialect: PGDialect, *, concurrently: bool) -> Iterator[VectorIndex]:
+    """The declared indexes for the second column that a change of encoder adds."""
+    aside = f"{declaration.column.name}__next"
+    for index in declaration.table.indexes:
+        given = described(index, dialect, concurrently=concurrently) if is_vector_index(index) else None
+        if given is None or given.column != declaration.column.name:
+            continue
+        expression = None
+        if given.expression is not None:
+            shadow = indexed(column(aside, declaration.column.type), declaration.settings)
+            expression = f"({sql_of(shadow, dialect)})"
+        yield replace(given, name=f"{given.name}__next", column=aside, expression=expression)
 
 
 def compare_indexes(
