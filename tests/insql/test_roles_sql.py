@@ -6,14 +6,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas
 import psycopg
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from embeddb.local import LocalPostgres
-from tests.catalog.application import Database
-from tests.insql.shelf import KINDS, QUERY, Shelf, shelve
+from tests.catalog.application import Database, register, spec
+from tests.insql.shelf import KINDS, QUERY, Shelf, remember, shelve
 
 READER = "bi_reader"
 STATEMENT = f"SELECT id, title, score FROM articles_search('{QUERY}', 3) JOIN articles USING (id) ORDER BY score DESC"
@@ -123,6 +124,45 @@ def test_rows_that_the_caller_may_not_see(shelf: Shelf, reader: Database) -> Non
     # The vector of a row that is hidden tells nothing either.
     assert reader.execute("SELECT * FROM articles_similar(2)").fetchall() == []
     assert reader.execute("SELECT * FROM embeddb.neighbors('articles.embedding', '2')").fetchall() == []
+
+
+def test_rows_of_a_partitioned_table_that_the_caller_may_not_see(catalog: Engine, db: Database) -> None:
+    """Vectors and words, index by index of its partitions."""
+    db.execute(
+        "CREATE TABLE articles (id int, region text, title text, body text, embedding vector(3),"
+        " PRIMARY KEY (region, id)) PARTITION BY LIST (region);"
+        "CREATE TABLE articles_eu PARTITION OF articles FOR VALUES IN ('eu');"
+        "CREATE TABLE articles_us PARTITION OF articles FOR VALUES IN ('us');"
+        "CREATE INDEX ON articles USING gin (to_tsvector('english', body));"
+        "CREATE INDEX ON articles USING hnsw (embedding vector_cosine_ops)"
+    )
+    register(db, spec())
+    db.execute(
+        "INSERT INTO articles SELECT i, (ARRAY['eu', 'us'])[i % 2 + 1], 'title', 'boats', ARRAY[sin(i), cos(i), 1]"
+        " FROM generate_series(1, 60) i"
+    )
+    remember(db, "boats", np.array([1.0, 0, 1]))
+    db.execute(
+        f"CREATE ROLE {READER} LOGIN; SELECT embeddb.grant_reader('{READER}'); GRANT SELECT ON articles TO {READER}"
+    )
+    db.execute(
+        f"ALTER TABLE articles ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON articles TO {READER} USING (id % 3 = 0)"
+    )
+    try:
+        with psycopg.connect(db.info.dsn, user=READER, autocommit=True) as reader:
+            for call, without in (
+                ("SELECT id FROM articles_search('boats', 99)", 0),
+                ("SELECT id FROM articles_hybrid('boats', 99)", 0),
+                ("SELECT id FROM articles_similar('eu', 6, 99)", 6),
+                ("SELECT (key ->> 1)::int FROM embeddb.search('articles.embedding', 'boats', 99)", 0),
+                ("SELECT (key ->> 1)::int FROM embeddb.neighbors('articles.embedding', '[\"eu\", 6]', 99)", 6),
+            ):
+                expected = {key for key in range(3, 61, 3) if key != without}
+                assert {key for (key,) in reader.execute(call).fetchall()} == expected, call
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                reader.execute("SELECT * FROM articles_eu")
+    finally:
+        db.execute(f"DROP OWNED BY {READER}; DROP ROLE {READER}")
 
 
 def test_columns_that_the_caller_may_not_read(shelf: Shelf, reader: Database) -> None:

@@ -86,6 +86,10 @@ def test_more_rows_than_a_scan_keeps_and_settings_that_stay_in_the_statement(she
     assert shelf.rows("SHOW hnsw.ef_search") == [("40",)]
     assert len(shelf.rows(f"SELECT * FROM articles_search('{QUERY}', 600)")) == 600
     assert shelf.rows(f"SELECT * FROM articles_search('{QUERY}', 0)") == []
+    most = 2**31 - 1
+    assert len(shelf.rows(f"SELECT * FROM articles_search('{QUERY}', {most})")) == 600
+    assert len(shelf.rows(f"SELECT * FROM articles_hybrid('{QUERY}', {most})")) == 600
+    assert len(shelf.rows(f"SELECT * FROM articles_similar(1, {most})")) == 599
     with pytest.raises(psycopg.errors.InvalidRowCountInLimitClause):
         shelf.rows(f"SELECT * FROM articles_search('{QUERY}', -1)")
 
@@ -432,6 +436,26 @@ def test_filters_that_make_no_sense(shelf: Shelf, wanted: Any, message: str) -> 
     assert (raised.value.sqlstate, raised.value.diag.message_primary) == ("EB005", message)
 
 
+def test_filters_of_types_that_are_compared_in_ways_of_their_own(shelf: Shelf) -> None:
+    """Arrays, enums, domains and types without an order, of which a filter says that they have none."""
+    shelf.db.execute(
+        "CREATE TYPE mood AS ENUM ('calm', 'glad'); CREATE DOMAIN short AS varchar(9); ALTER TABLE articles"
+        " ADD tags text[] DEFAULT '{a,b}', ADD mood mood DEFAULT 'glad', ADD nick short DEFAULT 'ann', ADD raw json"
+    )
+    try:
+        for wanted in (
+            {"tags": "{a,b}"}, {"tags": ["{a,b}", "{c}"]}, {"mood": "glad"}, {"mood": {">": "calm"}},
+            {"nick": ["ann"]}, {"nick": {"<": "bob"}}, {"raw": None},
+        ):  # fmt: skip
+            found = "SELECT count(*) FROM embeddb.search('articles.embedding', %s, 9, %s)"
+            assert shelf.rows(found, QUERY, json.dumps(wanted)) == [(9,)], wanted
+        with pytest.raises(psycopg.Error, match="compares by '=', which its type json does not have") as raised:
+            shelf.rows("SELECT * FROM embeddb.search('articles.embedding', %s, 9, '{\"raw\": \"{}\"}')", QUERY)
+        assert raised.value.sqlstate == "EB005"
+    finally:
+        shelf.db.execute("ALTER TABLE articles DROP tags, DROP mood, DROP nick, DROP raw; DROP TYPE mood, short")
+
+
 HOSTILE = st.sampled_from(
     ["'", '"', "';DROP TABLE articles;--", "\\", "$$", "%s", "%I", "$1", "{}", "year", "title) OR true --", "' OR ''='"]
 )
@@ -506,13 +530,14 @@ def test_votes_of_the_neighbours(shelf: Shelf) -> None:
     assert own == [(7,)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"metric": "l2", "storage": "halfvec"}])
+@pytest.mark.parametrize("changes", [{}, {"metric": "l2", "storage": "halfvec"}, {"metric": "l1"}])
 def test_clusters_are_found_again(catalog: Engine, db: Database, changes: dict[str, Any]) -> None:
     """Rows around four far corners; the same table gives the same clusters."""
     shelf = shelve(catalog, db, rows=0, **changes)
     rng = np.random.default_rng(1)
     corners = np.repeat(10 * np.eye(4, 16), [40, 30, 20, 10], axis=0)
-    for key, vector in enumerate(corners + 0.3 * rng.normal(size=corners.shape)):
+    corners += 0.3 * rng.normal(size=corners.shape)
+    for key, vector in enumerate(corners):
         db.execute(
             "INSERT INTO articles (id, title, embedding) VALUES (%s, 'x', %s)", [key, json.dumps(vector.tolist())]
         )
@@ -520,6 +545,13 @@ def test_clusters_are_found_again(catalog: Engine, db: Database, changes: dict[s
         "SELECT cluster, min(key::int), count(*) FROM embeddb.cluster('articles.embedding', 4) GROUP BY 1 ORDER BY 1"
     )
     assert found == [(1, 0, 40), (2, 40, 30), (3, 70, 20), (4, 90, 10)]
+    centre = corners[70:90].mean(axis=0)
+    if changes.get("metric") == "l1":
+        # By the metric, from the mean.
+        [(key, apart)] = shelf.rows(
+            "SELECT key::int, distance FROM embeddb.cluster('articles.embedding', 4) WHERE cluster = 3 LIMIT 1"
+        )
+        assert apart == pytest.approx(np.abs(corners[key] - centre).sum(), rel=1e-4)
     clusters = "SELECT * FROM embeddb.cluster('articles.embedding', 7, 50, seed => 3)"
     assert shelf.rows(clusters) == shelf.rows(clusters)
     assert len(shelf.rows(clusters)) == 50
@@ -527,5 +559,6 @@ def test_clusters_are_found_again(catalog: Engine, db: Database, changes: dict[s
     assert shelf.rows("SELECT DISTINCT cluster FROM embeddb.cluster('articles.embedding', 3)") == [(1,)]
     db.execute("DELETE FROM articles")
     assert shelf.rows("SELECT * FROM embeddb.cluster('articles.embedding', 3)") == []
-    with pytest.raises(psycopg.Error, match="at least 1"):
-        shelf.rows("SELECT * FROM embeddb.cluster('articles.embedding', 0)")
+    for n in (0, None):
+        with pytest.raises(psycopg.Error, match="at least 1"):
+            shelf.rows("SELECT * FROM embeddb.cluster('articles.embedding', %s)", n)

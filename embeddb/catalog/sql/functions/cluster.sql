@@ -1,7 +1,8 @@
 -- Clusters of rows by their vectors, in SQL alone.
 
 -- k-means (Lloyd 1982) over at most `sample` rows: the key of each, the number of its cluster, from 1 for the largest, and
--- the distance to the cluster's centre. All but l2 are clustered by direction ("spherical k-means", Dhillon and Modha 2001).
+-- the distance to the cluster's centre, by the metric. For l2 and l1 a centre is a mean, and nearest by l2; for the others
+-- rows are clustered by direction ("spherical k-means", Dhillon and Modha 2001).
 -- The first centres are those of k-means++ (Arthur and Vassilvitskii 2007). Rows are drawn by a hash of their key and
 -- `seed`, so the same table gives the same clusters. Fewer than `n` clusters where there are fewer different vectors.
 CREATE OR REPLACE FUNCTION embeddb.cluster(
@@ -10,14 +11,14 @@ CREATE OR REPLACE FUNCTION embeddb.cluster(
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record := embeddb.described(embedding);
-    spherical CONSTANT boolean := e.spec ->> 'metric' <> 'l2';
+    spherical CONSTANT boolean := e.spec ->> 'metric' NOT IN ('l2', 'l1');
     row_keys jsonb[];
     points @extschema:vector@.vector[];
     centres @extschema:vector@.vector[];
     chosen integer[];
     before integer[];
 BEGIN
-    IF n < 1 OR sample < 1 OR rounds < 1 THEN
+    IF (n >= 1 AND sample >= 1 AND rounds >= 1) IS NOT TRUE THEN
         RAISE EXCEPTION 'clusters, sample and rounds are at least 1' USING ERRCODE = 'EB005';
     END IF;
     EXECUTE format(
@@ -48,6 +49,7 @@ BEGIN
            CASE e.spec ->> 'metric'
                 WHEN 'cosine' THEN u.p OPERATOR(@extschema:vector@.<=>) centres[u.c]
                 WHEN 'l2' THEN u.p OPERATOR(@extschema:vector@.<->) centres[u.c]
+                WHEN 'l1' THEN u.p OPERATOR(@extschema:vector@.<+>) centres[u.c]
                 ELSE u.p OPERATOR(@extschema:vector@.<#>) centres[u.c] END
       FROM unnest(row_keys, points, chosen) AS u (key, p, c)
       JOIN (SELECT k.c, row_number() OVER (ORDER BY count(*) DESC, k.c) AS number FROM unnest(chosen) AS k (c) GROUP BY k.c) AS r

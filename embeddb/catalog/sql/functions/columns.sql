@@ -100,11 +100,14 @@ DECLARE
     found integer[];
 BEGIN
     SELECT array_agg(e.id) INTO found
-      FROM embeddb.embedding e JOIN pg_class c ON c.oid = e.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+      FROM embeddb.embedding e
+      -- LIMIT: table by table through their index. Joined freely, all of pg_class would be read.
+     CROSS JOIN LATERAL (SELECT r.relname, n.nspname FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+                          WHERE r.oid = e.relation LIMIT 1) c
      CROSS JOIN LATERAL embeddb.columns(e.id) x
      -- First what is cheap to tell: columns() looks up a trigger.
      WHERE strpos(find.name, c.relname || '.') > 0
-       AND find.name IN (c.relname || '.' || x.vector, n.nspname || '.' || c.relname || '.' || x.vector);
+       AND find.name IN (c.relname || '.' || x.vector, c.nspname || '.' || c.relname || '.' || x.vector);
     IF cardinality(found) = 1 THEN
         RETURN found[1];
     ELSIF cardinality(found) > 1 THEN

@@ -49,19 +49,26 @@ BEGIN
     ELSIF (operator = 'in') <> (jsonb_typeof(value) = 'array') OR jsonb_typeof(value) = 'object' THEN
         RAISE EXCEPTION 'the filter of % compares by % with a JSON %', quote_ident(name), quote_literal(operator),
             jsonb_typeof(value) USING ERRCODE = 'EB005', HINT = '"in" takes a list, every other comparison a plain value.';
+    ELSIF value <> 'null' AND operator NOT IN ('like', 'ilike')
+          AND embeddb.comparison_operator(relation, name, CASE operator WHEN 'in' THEN '=' ELSE operator END) IS NULL THEN
+        RAISE EXCEPTION 'the filter of % compares by %, which its type % does not have', quote_ident(name),
+            quote_literal(operator), type USING ERRCODE = 'EB005', HINT = 'Write the condition in SQL: WHERE … ORDER BY … LIMIT.';
     ELSIF value = 'null' AND operator IN ('=', '<>') THEN
         RETURN format('t.%I IS %sNULL', name, CASE operator WHEN '<>' THEN 'NOT ' END);
     ELSIF operator IN ('like', 'ilike') THEN
         RETURN format('t.%I::text OPERATOR(pg_catalog.%s) (%s #>> ''{}'')', name,
                       CASE operator WHEN 'like' THEN '~~' ELSE '~~*' END, held);
     ELSIF operator = 'in' THEN
-        RETURN format('t.%I %s ANY (ARRAY(SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v)))',
+        -- Arrays in an array would be one of more dimensions.
+        RETURN format(CASE WHEN type LIKE '%[]' THEN 't.%I %s ANY (SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v))'
+                           ELSE 't.%I %s ANY (ARRAY(SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v)))' END,
                       name, embeddb.comparison_operator(relation, name, '='), type, held);
     END IF;
     RETURN format('t.%I %s (%s #>> ''{}'')::%s', name, embeddb.comparison_operator(relation, name, operator), held, type);
 END $$;
 
--- The operator of a column's type, wherever it was made: that of its default order, as the type's owner means it.
+-- The operator of a column's type, wherever it was made: that of its default order, as the type's owner means it. NULL
+-- for a type without an order (json, xml, point).
 CREATE OR REPLACE FUNCTION embeddb.comparison_operator(relation regclass, name name, operator text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce((
@@ -77,5 +84,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           JOIN pg_operator o ON o.oid = CASE operator WHEN '<>' THEN e.oprnegate ELSE e.oid END
           JOIN pg_namespace n ON n.oid = o.oprnamespace
          WHERE a.attrelid = relation AND a.attname = comparison_operator.name
-    ), format('OPERATOR(pg_catalog.%s)', operator))
+    ), (
+        -- Its type is compared as another (varchar as text), or as one of a kind (arrays, enums, ranges).
+        SELECT format('OPERATOR(pg_catalog.%s)', operator)
+          FROM pg_attribute a
+          JOIN pg_type d ON d.oid = a.atttypid
+          JOIN pg_type y ON y.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+         WHERE a.attrelid = relation AND a.attname = comparison_operator.name
+           AND (y.typtype IN ('e', 'r', 'm', 'c') OR y.typcategory = 'A' OR EXISTS (
+                    SELECT FROM pg_cast t
+                      JOIN pg_opclass p ON p.opcintype = t.casttarget AND p.opcdefault
+                      JOIN pg_am m ON m.oid = p.opcmethod AND m.amname = 'btree'
+                     WHERE t.castsource = y.oid AND t.castmethod = 'b' AND t.castcontext = 'i'))))
 $$;

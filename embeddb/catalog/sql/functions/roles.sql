@@ -57,7 +57,8 @@ BEGIN
                    ' TO %I', role);
     -- What those compose their statements with, and compute by.
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.described(text), embeddb.duplicates_sql(text),'
-                   ' embeddb.search_sql(integer, name[], text, text, text), embeddb.vector_of_sql(integer, text),'
+                   ' embeddb.compose_search(integer, jsonb, text, name, name[], text, text, text),'
+                   ' embeddb.vector_of_sql(integer, text),'
                    ' embeddb.votes_sql(integer, name, text, text, text), embeddb.filter_sql(regclass, jsonb, text),'
                    ' embeddb.column_of(regclass, text), embeddb.match_sql(regclass, name[], text, text),'
                    ' embeddb.key_sql(name[], text), embeddb.effort(integer, integer, integer),'

@@ -10,8 +10,8 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record := embeddb.described(embedding);
 BEGIN
-    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.search_sql(
-        e.id, e.keys, 'embeddb.embed($1, $2)', '$3',
+    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.compose_search(
+        e.id, e.spec, e.relation::text, e.vector, e.keys, 'embeddb.embed($1, $2)', '$3',
         CASE WHEN filter IS NOT NULL THEN embeddb.filter_sql(e.relation, filter, '$4') END))
         USING embedding, query, k, filter;
 END $$;
@@ -24,8 +24,8 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record := embeddb.described(embedding);
 BEGIN
-    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.search_sql(
-        e.id, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2',
+    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.compose_search(
+        e.id, e.spec, e.relation::text, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2',
         concat_ws(' AND ', format('NOT (%s)', embeddb.match_sql(e.relation, e.keys, 't', '$1')),
                   embeddb.filter_sql(e.relation, filter, '$3'))))
         USING of_key, k, filter;
@@ -51,10 +51,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         '      CROSS JOIN LATERAL (%6$s) AS n'
         '      WHERE n.distance <= $1 AND n.key <> a.key) AS x'
         ' GROUP BY x.one, x.two ORDER BY 3, 1, 2',
-        ' WHERE ' || embeddb.scan_settings_sql(e.id, e.spec, '($2 + 1)'),
+        ' WHERE ' || embeddb.scan_settings_sql(e.id, e.spec, '(LEAST($2, 1000000000) + 1)'),
         embeddb.score_sql(e.spec, 'min(x.distance)'), embeddb.key_sql(e.keys, 't'), v.held, e.relation,
         embeddb.nearest_sql(e.id, e.spec, e.relation::text, v.held, format('to_jsonb(%s) AS key', embeddb.key_sql(e.keys, 't')),
-                            'a.v', '($2 + 1)', v.held || ' IS NOT NULL'))
+                            'a.v', '(LEAST($2, 1000000000) + 1)', v.held || ' IS NOT NULL'))
       FROM embeddb.described(embedding) AS e CROSS JOIN LATERAL (SELECT format('t.%I', e.vector) AS held) AS v
 $$;
 
@@ -98,15 +98,22 @@ CREATE OR REPLACE FUNCTION embeddb.described(
     embedding text, OUT id integer, OUT relation regclass, OUT keys name[], OUT vector name, OUT spec jsonb,
     OUT key text
 )
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    c record;
+    named bigint;
 BEGIN
-    id := embeddb.find(embedding);
-    c := embeddb.columns(id);
-    keys := c.keys;
-    vector := c.vector;
-    SELECT e.relation, e.spec INTO relation, spec FROM embeddb.embedding e WHERE e.id = described.id;
+    -- As embeddb.find has it, with everything else by the same look: every search begins here.
+    SELECT e.id, e.relation, x.keys, x.vector, e.spec, count(*) OVER () INTO id, relation, keys, vector, spec, named
+      FROM embeddb.embedding e
+     CROSS JOIN LATERAL (SELECT r.relname, n.nspname FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace
+                          WHERE r.oid = e.relation LIMIT 1) c
+     CROSS JOIN LATERAL embeddb.columns(e.id) x
+     WHERE strpos(described.embedding, c.relname || '.') > 0
+       AND described.embedding IN (c.relname || '.' || x.vector, c.nspname || '.' || c.relname || '.' || x.vector);
+    IF named IS DISTINCT FROM 1 THEN
+        -- Which says what is wrong.
+        PERFORM embeddb.find(embedding);
+    END IF;
     key := format('to_jsonb(%s)', embeddb.key_sql(
         ARRAY(SELECT ('c' || i)::name FROM generate_series(1, cardinality(keys)) AS i), 'n'));
 END $$;

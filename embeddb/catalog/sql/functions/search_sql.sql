@@ -19,7 +19,7 @@ DECLARE
 BEGIN
     RETURN coalesce(
         ceil(substring(said FROM ' default=([0-9]+)')::float8
-             * greatest(1, wanted / substring(said FROM '^embeddb recall@([0-9]+)')::float8))::integer, usual);
+             * least(1e5, greatest(1, wanted / substring(said FROM '^embeddb recall@([0-9]+)')::float8)))::integer, usual);
 END $$;
 
 -- The settings of a scan that is to yield `wanted` rows, as conditions that are true. The same as those that searches in
@@ -33,13 +33,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             ('hnsw', 'hnsw.ef_search', format(
                 'LEAST(1000, %s)::pg_catalog.text',
                 CASE WHEN embeddb.is_coarse(spec) THEN embeddb.candidates_sql(embedding, spec, wanted)
-                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(64, 2 OPERATOR(pg_catalog.*) %2$s))',
+                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(64, 2 OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
                                  embedding, wanted) END)),
             ('hnsw', 'hnsw.iterative_scan', quote_literal('strict_order')),
             ('hnsw', 'hnsw.max_scan_tuples', quote_literal('2147483647')),
             ('ivfflat', 'ivfflat.probes',
              CASE WHEN embeddb.is_coarse(spec) THEN quote_literal(i.probes)
-                  ELSE format('embeddb.effort(%s, %s, %s)::pg_catalog.text', embedding, wanted, i.probes) END),
+                  ELSE format('LEAST(32768, embeddb.effort(%s, %s, %s))::pg_catalog.text', embedding, wanted, i.probes) END),
             ('ivfflat', 'ivfflat.iterative_scan', quote_literal('relaxed_order'))
            ) AS s (method, name, value)
      WHERE s.method = spec -> 'index' ->> 'method'
@@ -120,35 +120,45 @@ $$;
 CREATE OR REPLACE FUNCTION embeddb.candidates_sql(embedding integer, spec jsonb, k text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN embeddb.is_coarse(spec)
-                THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 20 OPERATOR(pg_catalog.*) %2$s))', embedding, k) ELSE k END
+                THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 20 OPERATOR(pg_catalog.*) LEAST(%2$s, 100000000)))',
+                            embedding, k) ELSE k END
 $$;
 
 -- A statement that yields the rows nearest to the vector expression `vector`, at most `k` of them, the nearest first:
 -- columns c1, c2, … of `carried`, then distance and score. `condition` is a filter about row t. No row where the vector is
--- NULL. The vector is computed once, and with it the settings of the scan are made, to the end of the transaction.
-CREATE OR REPLACE FUNCTION embeddb.search_sql(
-    embedding integer, carried name[], vector text, k text, condition text DEFAULT NULL
+-- NULL. The vector is computed once, and with it the settings of the scan are made, to the end of the transaction. `spec`,
+-- the table `target` and the column `held` are the embedding's.
+CREATE OR REPLACE FUNCTION embeddb.compose_search(
+    embedding integer, spec jsonb, target text, held name, carried name[], vector text, k text, condition text
 ) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    target text;
-    spec jsonb;
-    held text := format('t.%I', (embeddb.columns(embedding)).vector);
+    of_row CONSTANT text := format('t.%I', held);
     columns text;
+    carried_on text;
 BEGIN
-    SELECT format('%I.%I', n.nspname, r.relname), e.spec INTO STRICT target, spec
-      FROM embeddb.embedding e JOIN pg_class r ON r.oid = e.relation JOIN pg_namespace n ON n.oid = r.relnamespace
-     WHERE e.id = search_sql.embedding;
-    SELECT string_agg(format('t.%I AS c%s', u.name, u.place), ', ' ORDER BY u.place) INTO columns
+    SELECT string_agg(format('t.%I AS c%s', u.name, u.place), ', ' ORDER BY u.place),
+           string_agg('s.c' || u.place, ', ' ORDER BY u.place)
+      INTO columns, carried_on
       FROM unnest(carried) WITH ORDINALITY AS u (name, place);
     RETURN format(
         'WITH q AS MATERIALIZED (SELECT (%s)::%I.%s(%s) AS v%s)'
         ' SELECT %s, s.distance, %s AS score FROM (%s) AS s ORDER BY s.distance OPERATOR(pg_catalog.+) 0',
         vector, embeddb.pgvector_schema(), spec ->> 'storage', spec ->> 'dim',
-        ' WHERE ' || embeddb.scan_settings_sql(embedding, spec, k),
-        (SELECT string_agg('s.c' || i, ', ' ORDER BY i) FROM generate_series(1, cardinality(carried)) AS i),
+        ' WHERE ' || embeddb.scan_settings_sql(embedding, spec, k), carried_on,
         embeddb.score_sql(spec, 's.distance'),
-        embeddb.nearest_sql(embedding, spec, target, held, columns, '(SELECT q.v FROM q)', k,
-                            concat_ws(' AND ', held || ' IS NOT NULL', '(SELECT q.v FROM q) IS NOT NULL',
+        embeddb.nearest_sql(embedding, spec, target, of_row, columns, '(SELECT q.v FROM q)', k,
+                            concat_ws(' AND ', of_row || ' IS NOT NULL', '(SELECT q.v FROM q) IS NOT NULL',
                                       '(' || condition || ')')));
 END $$;
+
+-- The same for an embedding that is not looked up yet.
+CREATE OR REPLACE FUNCTION embeddb.search_sql(
+    embedding integer, carried name[], vector text, k text, condition text DEFAULT NULL
+) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT embeddb.compose_search(e.id, e.spec, format('%I.%I', n.nspname, r.relname), (embeddb.columns(e.id)).vector,
+                                  carried, vector, k, condition)
+      FROM embeddb.embedding e JOIN pg_class r ON r.oid = e.relation JOIN pg_namespace n ON n.oid = r.relnamespace
+     WHERE e.id = search_sql.embedding
+$$;

@@ -151,7 +151,7 @@ BEGIN
         UNION ALL
         -- Reciprocal rank fusion (Cormack, Clarke, Büttcher 2009), k = 60.
         SELECT 'hybrid', query_input, ' SET search_path = pg_catalog, pg_temp', format(
-               'WITH candidates AS (SELECT GREATEST(50, 2 * $2) AS n), '
+               'WITH candidates AS (SELECT GREATEST(50, 2 * LEAST($2, 1000000000)) AS n), '
                'near AS (SELECT x.*, row_number() OVER (ORDER BY x.distance) AS r FROM (%1$s) AS x), '
                'found AS (SELECT y.*, row_number() OVER (ORDER BY y.rank DESC, %2$s) AS r FROM ('
                'SELECT %3$s, ts_rank_cd(%4$s, websearch_to_tsquery(%5$s, $1)) AS rank FROM %6$s AS t'
@@ -159,7 +159,8 @@ BEGIN
                'SELECT %2$s, max(u.distance), sum(1.0 / (60 + u.r))::float8 FROM ('
                'SELECT %2$s, distance, r FROM near UNION ALL SELECT %2$s, NULL, r FROM found) AS u'
                ' GROUP BY %2$s ORDER BY sum(1.0 / (60 + u.r)) DESC, max(u.distance), %2$s LIMIT $2',
-               embeddb.search_sql(embedding, c.keys, embedded, 'GREATEST(50, 2 OPERATOR(pg_catalog.*) $2)'), columns,
+               embeddb.search_sql(embedding, c.keys, embedded,
+                                  'GREATEST(50, 2 OPERATOR(pg_catalog.*) LEAST($2, 1000000000))'), columns,
                (SELECT string_agg(format('t.%I AS c%s', k.name, k.place), ', ' ORDER BY k.place)
                   FROM unnest(c.keys) WITH ORDINALITY AS k (name, place)),
                full_text.document, full_text.config, e.target)
