@@ -9,7 +9,8 @@ DECLARE
     said text := (
         SELECT s.description
           FROM embeddb.embedding e
-          JOIN pg_index i ON i.indrelid = e.relation
+         -- OFFSET: through the table's number. Joined freely, all of pg_index would be read.
+         CROSS JOIN LATERAL (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = e.relation OFFSET 0) i
           JOIN pg_description s ON s.objoid = i.indexrelid AND s.classoid = 'pg_class'::regclass AND s.objsubid = 0
          WHERE e.id = effort.embedding AND s.description LIKE 'embeddb recall@%'
            AND EXISTS (SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = e.relation AND a.attnum = d.refobjsubid
