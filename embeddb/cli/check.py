@@ -45,7 +45,7 @@ def check(
                 out.print(f"{drift.place}: {drift.what}", markup=False, soft_wrap=True)
             out.print(f"    → {remedy}", markup=False, style="green", soft_wrap=True)
     else:
-        out.print("Code, migrations and database agree.")
+        out.print(_agreement(models, config))
     if any(drift.sure for drift in drifts):
         raise typer.Exit(1)
 
@@ -55,7 +55,7 @@ def _find(url: str | None, models: str | None, config: Path | None, encoders: bo
     from embeddb.migrate.environment import configuration
 
     metadata: Any = None if models is None else _metadata(models)
-    place = config or (_INI if _INI.exists() else None)
+    place = _project(config)
     if place is not None:
         if not place.exists():
             raise typer.BadParameter(f"there is no {place}", param_hint="--config")
@@ -70,6 +70,19 @@ def _find(url: str | None, models: str | None, config: Path | None, encoders: bo
             logging.disable(logging.NOTSET)
     with connected(url) as connection:
         return find_drift(connection, metadata, encoders=encoders)
+
+
+def _project(config: Path | None) -> Path | None:
+    return config or (_INI if _INI.exists() else None)
+
+
+def _agreement(models: str | None, config: Path | None) -> str:
+    """That nothing differs among what was looked at."""
+    if _project(config) is not None:
+        return "Code, migrations and database agree."
+    if models is not None:
+        return "Code and database agree. There is no alembic.ini here: --config names one, for migrations."
+    return "The database is as it was registered. Of code and migrations: --models and --config."
 
 
 def _metadata(path: str) -> Any:

@@ -44,6 +44,9 @@ def database_url(given: str | None) -> str:
     url = given or os.environ.get("EMBEDDB_URL") or os.environ.get("DATABASE_URL")
     if not url:
         raise typer.BadParameter("name the database: --url postgresql://… or the variable EMBEDDB_URL")
+    if not re.match(r"postgres(ql)?(\+\w+)?://", url):
+        # Not repeated: what was mistaken for a URL may be a password.
+        raise typer.BadParameter("the database's URL has the form postgresql://user@host/name")
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
@@ -75,9 +78,10 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_error(error: Exception) -> None:
-    """An error as a panel, without passwords."""
-    message = without_password(str(error)) or type(error).__name__
-    err.print(Panel(escape(message), title=type(error).__name__, title_align="left", border_style="red"))
+    """An error as a panel, without passwords; of the database's errors what it said, not our SQL and its values."""
+    shown = getattr(error, "orig", None) or error
+    message = without_password(str(shown)) or type(shown).__name__
+    err.print(Panel(escape(message), title=type(shown).__name__, title_align="left", border_style="red"))
 
 
 def without_password(text: str) -> str:

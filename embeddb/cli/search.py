@@ -50,11 +50,11 @@ def command(
     if plan is not None:
         out.print(Syntax(plan.sql, "postgresql", background_color="default", word_wrap=True))
         out.print(str(plan), style="dim", markup=False)
-    out.print(_table(rows))
+    out.print(_table(rows) if rows else "No rows.")
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    names = ["score", *(name for name in (rows[0] if rows else {}) if name != "score")]
+    names = ["score", *(name for name in rows[0] if name != "score")]
     table = Table(*names, box=None)
     for row in rows:
         table.add_row(f"{row['score']:.3f}", *(_shown(row[name]) for name in names[1:]))

@@ -71,7 +71,9 @@ def where_equal(statement: Select[Any], table: FromClause, conditions: list[str]
     from sqlalchemy import Text, cast
 
     for condition in conditions or ():
-        name, _, value = condition.partition("=")
+        name, given, value = condition.partition("=")
+        if not given:
+            raise typer.BadParameter(f"{condition!r} is not COLUMN=VALUE", param_hint="--where")
         if name not in table.c:
             raise typer.BadParameter(f"{table} has no column {name!r}", param_hint="--where")
         statement = statement.where(cast(table.c[name], Text) == value)

@@ -6,13 +6,14 @@ import json
 
 import pytest
 from sqlalchemy import URL, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from typer.testing import CliRunner, Result
 
 import embeddb
 from embeddb import Vector, embedding_column, install, register
 from embeddb.cli.main import build
-from embeddb.cli.output import without_password
+from embeddb.cli.output import show_error, without_password
 from embeddb.encoders import Hashing
 
 
@@ -76,6 +77,15 @@ def test_search_shows_filters_sql_and_plan(database: str) -> None:
     )
 
 
+def test_search_that_finds_nothing_says_so(database: str) -> None:
+    search = ("search", "notes.embedding", "boats", "-u", database, "--where")
+    assert embeddb_command(*search, "kind=z").output == "No rows.\n"
+    assert embeddb_command(*search, "kind=z", "--json").output == ""
+    forgotten = embeddb_command(*search, "kind", error=True)
+    assert forgotten.exit_code == 2
+    assert "'kind' is not COLUMN=VALUE" in forgotten.output
+
+
 def test_search_of_an_unregistered_table(url18: URL) -> None:
     engine = create_engine(url18)
     with engine.begin() as connection:
@@ -128,3 +138,20 @@ def test_help_and_version() -> None:
 
 def test_passwords_are_blotted_out() -> None:
     assert without_password("at postgresql://me:s3cret@host/db") == "at postgresql://me:***@host/db"
+
+
+@pytest.mark.parametrize("url", ["s3cret", "sqlite:///notes.db"])
+def test_a_url_of_another_form_is_refused_and_not_repeated(url: str) -> None:
+    result = embeddb_command("schema", "status", "-u", url, error=True)
+    assert result.exit_code == 2
+    assert "postgresql://" in result.output
+    assert url not in result.output
+
+
+def test_errors_of_the_database_leave_out_our_sql(engine18: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    with engine18.connect() as connection, pytest.raises(DBAPIError) as raised:
+        connection.execute(text("SELECT 'a value' FROM nowhere"))
+    show_error(raised.value)
+    shown = capsys.readouterr().err
+    assert 'relation "nowhere" does not exist' in shown
+    assert "sqlalche.me" not in shown
