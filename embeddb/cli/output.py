@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 #: Columns of a table in a file or a pipe.
 WIDE: Final = 200
@@ -51,16 +51,22 @@ def database_url(given: str | None) -> str:
 
 
 @contextmanager
-def connected(url: str | None) -> Iterator[Connection]:
-    """A connection to the database that is meant, closed with its engine at the end."""
+def engine_of(url: str | None) -> Iterator[Engine]:
+    """An engine for the database that is meant, disposed of at the end."""
     from sqlalchemy import create_engine
 
     engine = create_engine(database_url(url))
     try:
-        with engine.connect() as connection:
-            yield connection
+        yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Connection]:
+    """A connection to the database that is meant, closed with its engine at the end."""
+    with engine_of(url) as engine, engine.connect() as connection:
+        yield connection
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+from embeddb.cli.output import UrlOption, engine_of, err, out, progress_bar
 from embeddb.cli.train_history import als, gru4rec, item2vec
 from embeddb.cli.train_speaker import speaker
 
@@ -119,16 +119,12 @@ def adapt(
 @contextmanager
 def _texts(url: str | None, source: str, query: str | None) -> Iterator[tuple[Connection, Iterator[str]]]:
     """A connection for the catalog, and the texts, through one of their own that is only read from."""
-    from sqlalchemy import create_engine, text
+    from sqlalchemy import text
 
     from embeddb.train.rows import texts
 
-    engine = create_engine(database_url(url))
-    try:
-        with engine.connect() as reading, engine.begin() as connection:
-            yield connection, texts(reading, text(query) if query else source)
-    finally:
-        engine.dispose()
+    with engine_of(url) as engine, engine.connect() as reading, engine.begin() as connection:
+        yield connection, texts(reading, text(query) if query else source)
 
 
 def _tell(connection: Connection, encoder: WordVectors) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+from embeddb.cli.output import UrlOption, engine_of, err, out, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -79,15 +79,12 @@ class _Job:
 
     def run(self, train: Train) -> None:
         """Read, train, measure, store, tell."""
-        from sqlalchemy import create_engine
-
         from embeddb.encoders.history import histories
         from embeddb.errors import SourceError
         from embeddb.train.events import EventsTable, vector_of
         from embeddb.train.rows import register_encoder
 
-        engine = create_engine(database_url(self.url))
-        try:
+        with engine_of(self.url) as engine:
             with engine.connect() as connection, err.status("Reading …"):
                 for name in filter(None, (self.items, self.pooled, self.users)):
                     vector_of(connection, name, self.dim)
@@ -103,8 +100,6 @@ class _Job:
             with engine.begin() as connection:
                 registered = register_encoder(connection, encoder)
                 self._store(connection, events, encoder, found)
-        finally:
-            engine.dispose()
         out.print(f"{len(encoder.items):,} items of {encoder.dim} dimensions in {encoder.model}")
         out.print(f"encoder: {encoder!r}" + (", registered in the catalog" if registered else ""), markup=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embeddb.cli.output import UrlOption, database_url, err, out, progress_bar
+from embeddb.cli.output import UrlOption, engine_of, err, out, progress_bar
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -71,21 +71,16 @@ def speaker(
 @contextmanager
 def _rows(url: str | None, source: str, label: str, roots: list[str] | None) -> Iterator[tuple[Connection, Rows]]:
     """A connection for the catalog, and the rows, through one of their own that is open only while they are read."""
-    from sqlalchemy import create_engine
-
     from embeddb.sources.files import Files
     from embeddb.train.sounds import sounds
 
     def skipped(error: SourceError) -> None:
         err.print(f"left out: {error}", markup=False)
 
-    def rows() -> Rows:
-        with engine.connect() as reading:
-            yield from sounds(reading, source, label, Files(*roots) if roots else None, skipped=skipped)
+    with engine_of(url) as engine, engine.begin() as connection:
 
-    engine = create_engine(database_url(url))
-    try:
-        with engine.begin() as connection:
-            yield connection, rows()
-    finally:
-        engine.dispose()
+        def rows() -> Rows:
+            with engine.connect() as reading:
+                yield from sounds(reading, source, label, Files(*roots) if roots else None, skipped=skipped)
+
+        yield connection, rows()
