@@ -11,6 +11,7 @@ from sqlalchemy.orm import configure_mappers
 from embeddb.catalog.errors import catalog_errors
 from embeddb.catalog.install import install as install_catalog
 from embeddb.catalog.install import require
+from embeddb.errors import CatalogError
 from embeddb.spec import EmbeddingSpec
 
 
@@ -20,8 +21,14 @@ def register(bind: Engine | Connection, base: Any, *, install: bool = False) -> 
     Idempotent, and safe from several processes at once: what is registered already, as it is declared, is left
     alone without a lock on its table. Rows that are there without a vector are queued by ``embeddb.backfill``, not
     here. Returns the embeddings' ids by name. With ``install`` the catalog is installed or upgraded first; else
-    raises CatalogMissing or CatalogOutdated. Raises DeclarationError where a table or column is not as declared.
+    raises CatalogMissing or CatalogOutdated. Raises DeclarationError where a table or column is not as declared, and
+    CatalogError for an asynchronous engine or connection: ``await connection.run_sync(embeddb.register, Base)``.
     """
+    if not isinstance(bind, Engine | Connection):
+        raise CatalogError(
+            f"register takes an Engine or a Connection, not {type(bind).__name__}; of an asynchronous engine: "
+            "async with engine.begin() as connection: await connection.run_sync(embeddb.register, Base)"
+        )
     metadata = base if isinstance(base, MetaData) else base.metadata
     configure_mappers()
     columns = (column for table in metadata.tables.values() for column in table.columns)

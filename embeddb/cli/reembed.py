@@ -103,5 +103,8 @@ def _encoder(given: str) -> Encoder:
     from embeddb.encoders import resolve
 
     if given.startswith("{"):
-        return resolve(json.loads(given))
+        try:
+            return resolve(json.loads(given))
+        except json.JSONDecodeError as error:
+            raise typer.BadParameter(f"{given} is no JSON: {error}", param_hint="--to") from None
     return resolve(import_path(given) if ":" in given else given)

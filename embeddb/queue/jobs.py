@@ -15,8 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from psycopg import Connection
+from psycopg.errors import UndefinedTable
 from psycopg.rows import class_row, scalar_row
 
+from embeddb.errors import CatalogMissing
 from embeddb.queue.target import QUERIES, Target
 
 
@@ -58,9 +60,12 @@ def prepare(connection: Connection[Any]) -> None:
 
 
 def register_worker(connection: Connection[Any]) -> int:
-    """A new row in ``embeddb.worker`` for this process; its id."""
+    """A new row in ``embeddb.worker`` for this process; its id. Raises CatalogMissing."""
     parameters = {"host": socket.gethostname(), "pid": os.getpid(), "version": _version()}
-    [worker] = connection.cursor(row_factory=scalar_row).execute(QUERIES["register_worker"], parameters)
+    try:
+        [worker] = connection.cursor(row_factory=scalar_row).execute(QUERIES["register_worker"], parameters)
+    except UndefinedTable:
+        raise CatalogMissing from None
     return int(worker)
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from embeddb.encoders import Encoder
 from embeddb.errors import SourceError
+from embeddb.orm import types as _types  # noqa: F401  (so that reflection knows columns of vectors)
 
 #: Rows that are fetched at a time.
 FETCHED: Final = 1000

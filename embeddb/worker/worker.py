@@ -84,8 +84,13 @@ class Worker:
         Raises the error of a database or catalog that is not there at the start, and with ``once`` that of an
         encoder that cannot be used.
         """
-        self._reader.open()
-        self._pulse.start(register_worker)
+        try:
+            self._reader.open()
+            self._pulse.start(register_worker)
+        except BaseException:
+            self._reader.close()
+            self._pulse.session.close()
+            raise
         encoding = ThreadPoolExecutor(self.options.concurrency, "embeddb-encode")
         writing = ThreadPoolExecutor(self.options.writers, "embeddb-write")
         try:

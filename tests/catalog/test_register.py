@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import Column, Engine, MetaData, Table, text
 from sqlalchemy.dialects.postgresql import TEXT
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from embeddb.catalog.install import install, uninstall
 from embeddb.catalog.register import register as register_base
@@ -29,6 +30,12 @@ def declare(one: EmbeddingSpec) -> MetaData:
     metadata = MetaData()
     Table(one.table, metadata, Column(one.column, TEXT, info={"embeddb": Said(one)}), schema=one.schema)
     return metadata
+
+
+def test_an_asynchronous_engine_is_told_the_way(catalog: Engine) -> None:
+    engine = create_async_engine(catalog.url)
+    with pytest.raises(CatalogError, match=r"not AsyncEngine; .*run_sync\(embeddb\.register"):
+        register_base(engine, MetaData())  # type: ignore[arg-type]
 
 
 def test_registering_again_makes_nothing_and_takes_no_lock(articles: Database, catalog: Engine) -> None:

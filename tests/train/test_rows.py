@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,18 @@ def test_texts_of_a_column_or_a_query(articles: Engine) -> None:
         ):
             with pytest.raises(SourceError, match=said):
                 list(texts(connection, name))
+
+
+def test_a_table_with_vectors_is_read_without_warnings(articles: Engine) -> None:
+    with articles.begin() as connection:
+        connection.execute(text("ALTER TABLE articles ADD embedding public.vector(8), ADD half public.halfvec(8)"))
+    script = "import sys; from embeddb.train.rows import column_of; from sqlalchemy import create_engine\n"
+    script += "with create_engine(sys.argv[1]).connect() as connection: column_of(connection, 'articles.body')\n"
+    url = articles.url.render_as_string(hide_password=False)
+    # In a process of its own: here others have told SQLAlchemy of the types already.
+    command = [sys.executable, "-W", "always", "-c", script, url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "Did not recognize" not in said.stderr
 
 
 def test_rows_are_streamed(articles: Engine) -> None:

@@ -12,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 from embeddb.cli.main import build
 from embeddb.encoders import Hashing
-from embeddb.errors import CatalogError
+from embeddb.errors import CatalogError, CatalogMissing
 from embeddb.local import LocalPostgres
+from embeddb.worker import Worker
 from embeddb.worker.rebuild import drop_indexes
 from tests.catalog.application import ARTICLES, Database, queued, register, spec
 from tests.worker.scripted import Scripted
@@ -131,3 +132,14 @@ def test_status(command: Command, catalog: Engine, articles: Database) -> None:
     assert "a-host:17" in output
     [line] = [line for line in output.splitlines() if line.strip().startswith("articles.embedding")]
     assert line.split()[4:8] == ["3", "1", "1", "1"], line
+
+
+def test_a_worker_of_a_database_without_a_catalog(engine18: Engine) -> None:
+    with pytest.raises(CatalogMissing):
+        Worker(engine18).run(once=True)
+
+
+def test_a_configuration_that_is_no_json(db: Database, command: Command) -> None:
+    db.execute(ARTICLES)
+    register(db)
+    assert "is no JSON" in command("reembed", "articles.embedding", "--to", '{"type": "hashing"', code=2).output
