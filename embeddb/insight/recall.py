@@ -43,6 +43,8 @@ from embeddb.vectors import Vector
 STEP: Final = 1.12
 #: Above so many rows the queries are sampled from random pages instead of from all rows.
 FEW: Final = 200_000
+#: pgvector's hnsw.ef_search.
+_DEFAULT: Final = 40
 #: Rows around a drawn one, of which a query is made.
 NEIGHBOURS: Final = 150
 
@@ -280,9 +282,9 @@ class _Fitting:
         self.surely: dict[int, float] = {}
         self.milliseconds: dict[int, float] = {}
         lists = search.method.lists if isinstance(search.method, IVFFlat) and search.setting == "probes" else None
-        # At an ef_search of no more than k a walk through the graph ends in the first hollow that it comes by. Rows
-        # made of rows, as the sample is, are found all the same, and others are not.
-        low, high = (2 * search.k, MAX_EF_SEARCH) if lists is None else (1, lists)
+        # At a small ef_search a walk through the graph ends in the first hollow that it comes by. Rows made of rows, as
+        # the sample is, are found all the same, and others are not. So no less than pgvector's own default is fitted.
+        low, high = (max(2 * search.k, _DEFAULT), MAX_EF_SEARCH) if lists is None else (1, lists)
         steps = max(1, math.ceil(math.log(high / low) / math.log(STEP)))
         self.efforts = sorted({min(high, round(low * STEP**step)) for step in range(steps + 1)})
 
