@@ -93,6 +93,7 @@ def _database(url: str | None, models: str | None, encoders: bool) -> Iterator[F
             yield from _server(connection)
             if not connection.exec_driver_sql("SELECT to_regtype('vector') IS NOT NULL").scalar():
                 return
+            yield _catalog(connection)
             columns = dict(_columns(connection, models))
             for name, column in columns.items():
                 yield _embedding(connection, name, column)
@@ -131,6 +132,22 @@ def _server(connection: Connection) -> Iterator[Finding]:
         "ok",
         f"{setting('maintenance_work_mem')}: an HNSW build that does not fit is several times slower",
     )
+
+
+def _catalog(connection: Connection) -> Finding:
+    """Searches and hooks need none; triggers, workers and SQL alone do."""
+    from embeddb.catalog.install import status
+    from embeddb.errors import CatalogError
+
+    try:
+        found = status(connection)
+    except CatalogError as error:
+        return Finding("catalog", "error", str(error))
+    if found.missing:
+        return Finding("catalog", "warning", "not in this database, so nothing is queued: embeddb schema install")
+    if found.outdated:
+        return Finding("catalog", "error", f"version {found.installed} of {found.available}: embeddb schema upgrade")
+    return Finding("catalog", "ok", f"version {found.installed}")
 
 
 def _columns(connection: Connection, models: str | None) -> Iterator[tuple[str, Any]]:

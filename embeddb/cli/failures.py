@@ -92,7 +92,10 @@ def _each(
         require(connection)
         driver: Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         wanted = None if keys is None else [_as_key(key) for key in keys]
-        return sum(action(driver, target, wanted) for target in targets(driver, name))
+        done = sum(action(driver, target, wanted) for target in targets(driver, name))
+    if keys is not None and not done:
+        raise typer.BadParameter(f"{name} has no recorded failure of {', '.join(keys)}", param_hint="--key")
+    return done
 
 
 def _as_key(given: str) -> str:

@@ -97,6 +97,8 @@ def _query(encoder: Encoder, value: Any) -> Vector:
 
 
 def _check_queries(encoder: Encoder, values: Sequence[Any]) -> None:
+    if any(isinstance(value, str) and not value.strip() for value in values):
+        raise NoEmbedding("an empty query has no embedding: search for a text")
     if "image" not in getattr(encoder, "query_modalities", ()):
         _check_inputs(encoder, values)
 

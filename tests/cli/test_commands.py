@@ -105,6 +105,7 @@ def test_doctor(database: str) -> None:
     assert found["pgvector"]["state"] == "ok"
     assert found["notes.embedding"]["details"] == "cosine searches use ix_notes_embedding_hnsw"
     assert found["Hashing(dim=64)"]["state"] == "ok"
+    assert found["catalog"]["state"] == "ok"
     engine = create_engine(database)
     with engine.begin() as connection:
         connection.execute(text("DROP INDEX ix_notes_embedding_hnsw"))

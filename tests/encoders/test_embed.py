@@ -135,6 +135,14 @@ def test_a_text_encoder_takes_text_only() -> None:
     assert caught.value.position == 1
 
 
+@pytest.mark.parametrize("query", ["", " \n"])
+def test_an_empty_query_has_no_embedding(query: str) -> None:
+    with pytest.raises(NoEmbedding, match="empty query"):
+        embed_query(Stub(), query)
+    with pytest.raises(NoEmbedding, match="empty query"):
+        embed_queries(Stub(), ["a", query])
+
+
 def test_queries_are_kept_and_read_only() -> None:
     stub = Stub()
     first = embed_query(stub, "planes")

@@ -118,6 +118,9 @@ def test_failures_are_listed_retried_and_forgotten(command: Command, catalog: En
     assert any("[b]ark[/b]" in line["error"] for line in lines)
     assert "1 rows queued" in command("failures", "retry", "articles.embedding", "--key", "0").output
     assert (queued(articles), len(failures(articles))) == ([0], 1)
+    assert (
+        "no recorded failure of 99" in command("failures", "retry", "articles.embedding", "--key", "99", code=2).output
+    )
     assert "1 failures forgotten" in command("failures", "forget").output
     assert "No failures" in command("failures", "list").output
 
