@@ -64,7 +64,7 @@ def _none(by: Weighing) -> Iterator[str]:
         f"and needs no upkeep. An index begins to pay at about {_round(EXACT / per_row):,} rows."
     )
     if by.subject.index is not None:
-        yield "The index that is there does no harm meanwhile. Keep it if the table is to grow beyond that."
+        yield "The index that is there does no harm meanwhile: if the table is to grow beyond that, leave it as it is."
 
 
 def _index(by: Weighing, chosen: Prediction) -> Iterator[str]:

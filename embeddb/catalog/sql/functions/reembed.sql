@@ -23,7 +23,8 @@ BEGIN
     SELECT * INTO r FROM embeddb.reembedding x WHERE x.serving = embeddb.find(embedding);
     IF NOT FOUND THEN
         RAISE EXCEPTION '%: its encoder is not being changed', embedding
-            USING ERRCODE = 'EB002', HINT = 'Begin with embeddb.expand, or embeddb reembed.';
+            USING ERRCODE = 'EB002', HINT = CASE wanted WHEN 'filling' THEN 'Begin with embeddb.expand, or embeddb reembed.'
+                                                 ELSE 'After embeddb.contract there is no way back, but another change.' END;
     ELSIF r.state <> wanted THEN
         RAISE EXCEPTION '%: the change of its encoder is %, not %', embedding, r.state, wanted
             USING ERRCODE = 'EB002',
