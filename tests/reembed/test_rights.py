@@ -53,7 +53,9 @@ def test_who_may_search_one_column_may_search_the_next(engine18: Engine, reader:
         with engine18.begin() as connection:
             # Indexes have attributes of that name too.
             of_notes = "attrelid = 'notes'::regclass AND attname = 'embedding'"
-            return connection.scalar(text(f"SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE {of_notes}"))
+            return connection.scalar(
+                text(f"SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE {of_notes}")
+            )
 
     assert (dimensions(), comment()) == (8, "what it is about")
     change = Reembedding(engine18, "notes.embedding")
