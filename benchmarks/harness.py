@@ -7,7 +7,6 @@ import os
 import platform
 import random
 import statistics
-import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,8 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
 from rich.console import Console
 from rich.table import Table
 
@@ -42,11 +39,8 @@ class Figure:
 @contextmanager
 def server(shared_buffers: str = "4GB") -> Iterator[str]:
     """The URL of an embedded Postgres whose buffers hold the index, as pgvector advises; gone at the end."""
-    with tempfile.TemporaryDirectory(prefix="embeddb-") as folder:
-        with LocalPostgres(folder) as local, psycopg.connect(local.dsn, autocommit=True) as connection:
-            connection.execute(sql.SQL("ALTER SYSTEM SET shared_buffers = {}").format(shared_buffers))
-        with LocalPostgres(folder) as local:
-            yield local.url
+    with LocalPostgres(settings={"shared_buffers": shared_buffers}) as local:
+        yield local.url
 
 
 def take_turns(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,27 +28,40 @@ from embeddb.errors import LocalServerError, MissingExtra
 log = logging.getLogger(__name__)
 
 VERSIONS: Final = (16, 18)
+#: An eighth of the machine's memory is the server's, within these bounds: a vector index is searched at random, and
+#: Postgres's own 128 MB hold one of some 60,000 rows. Memory is taken when it is filled.
+LEAST_BUFFERS: Final = 128 << 20
+MOST_BUFFERS: Final = 2 << 30
 
 
 class LocalPostgres:
     """A running Postgres over a data folder, for as long as anyone uses it.
 
     ``folder``: where the data lives, made if need be; None for a temporary one that is removed at the end.
-    ``version``: 16 or 18, the major version of a new folder; an existing folder keeps its own.
+    ``version``: 16 or 18, the major version of a new folder; an existing folder keeps its own. ``settings``: of a new
+    folder's server, as in ``postgresql.conf``, like ``{"shared_buffers": "4GB"}``; by default this alone is set, to an
+    eighth of the machine's memory and at most 2 GB. ``ALTER SYSTEM`` changes them later.
 
     Opening the same folder again, in this process or another, gives the same server, and whoever leaves last stops
     it. A process that was killed is no longer counted. Used as a context manager, or with ``stop()``; else it stops
     when the interpreter exits. Raises LocalServerError, or MissingExtra without ``embeddb[local]``.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, version: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        version: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self._pgserver = _import()
+        configuration = _configuration(settings or {})
         self._temporary = folder is None
         self.folder = Path(tempfile.mkdtemp(prefix="embeddb-")) if folder is None else _checked(Path(folder))
         self.version = _version_of(self.folder, version)
         try:
             self._forget_the_dead()
-            self._server = self._start()
+            self._server = self._start(configuration)
         except BaseException:
             if self._temporary:
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -100,10 +115,16 @@ class LocalPostgres:
     def __repr__(self) -> str:
         return f"<LocalPostgres {self.version} in {self.folder}>"
 
-    def _start(self) -> Any:
+    def _start(self, configuration: str) -> Any:
         def start() -> Any:
             cleanup = "delete" if self._temporary else "stop"
-            return self._pgserver.get_server(self.folder, cleanup_mode=cleanup, postgres_version=self.version)
+            server = self._pgserver.get_server(
+                self.folder, cleanup_mode=cleanup, start=False, postgres_version=self.version
+            )
+            if self.folder not in server._instances:
+                self._initialise(server, configuration)
+                server.start()
+            return server
 
         try:
             try:
@@ -117,6 +138,14 @@ class LocalPostgres:
         except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
             self._pgserver.PostgresServer._instances.pop(self.folder, None)
             raise LocalServerError(f"the Postgres in {self.folder} did not start: {error}{self._log()}") from error
+
+    def _initialise(self, server: Any, configuration: str) -> None:
+        """Fill a new folder; what comes last in a file of settings holds."""
+        with server._lock:
+            if not (self.folder / "PG_VERSION").exists():
+                server.ensure_pgdata_inited()
+                with (self.folder / "postgresql.auto.conf").open("a") as file:
+                    file.write(configuration)
 
     def _forget_the_dead(self) -> None:
         """Take processes that were killed off the list of users, or the server would never be stopped."""
@@ -182,6 +211,20 @@ def _checked(folder: Path) -> Path:
     if not (folder / "PG_VERSION").exists() and any(folder.iterdir()):
         raise LocalServerError(f"{folder} holds something else than a server's data: name an empty or a new folder")
     return folder
+
+
+def _configuration(settings: Mapping[str, str]) -> str:
+    """The lines of a file of settings."""
+    import psutil
+
+    buffers = min(max(psutil.virtual_memory().total // 8, LEAST_BUFFERS), MOST_BUFFERS)
+    lines = []
+    for name, value in {"shared_buffers": f"{buffers >> 20}MB", **settings}.items():
+        if not re.fullmatch(r"\w+(\.\w+)?", name) or not str(value).isprintable():
+            raise LocalServerError(f"{name!r} = {value!r} is no setting: write it as in {{'shared_buffers': '4GB'}}")
+        quoted = str(value).replace("\\", "\\\\").replace("'", "''")
+        lines.append(f"{name} = '{quoted}'\n")
+    return "".join(lines)
 
 
 def _version_of(folder: Path, wanted: int | None) -> int:

@@ -89,7 +89,26 @@ def test_a_folder_in_a_server_out(tmp_path: Path, version: int) -> None:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1,)
         other = 34 - version
         with pytest.raises(LocalServerError, match=f"Postgres {version}, not {other}"):
-            LocalPostgres(folder, version=other)
+        LocalPostgres(folder, version=other)
+
+
+def test_settings_of_a_new_folder(tmp_path: Path) -> None:
+    """Its own, quoted; shared_buffers by default more than Postgres's 128 MB where there is memory."""
+    settings = {"work_mem": "7MB", "embeddb.note": "a'b\\c"}
+    with LocalPostgres(tmp_path / "data", settings=settings) as server, psycopg.connect(server.dsn) as connection:
+        row = connection.execute("SELECT current_setting('work_mem'), current_setting('embeddb.note')").fetchone()
+        assert row == ("7MB", "a'b\\c")
+        buffers = connection.execute("SELECT pg_size_bytes(current_setting('shared_buffers'))").fetchone()
+    memory = psutil.virtual_memory().total
+    assert buffers is not None
+    assert buffers[0] >> 20 == min(max(memory // 8 >> 20, 128), 2048)
+
+
+def test_settings_refused(tmp_path: Path) -> None:
+    with pytest.raises(LocalServerError, match="is no setting"):
+        LocalPostgres(tmp_path / "data", settings={"work_mem = 1\nport": "1"})
+    with pytest.raises(LocalServerError, match="no_such_setting"):
+        LocalPostgres(tmp_path / "other", settings={"no_such_setting": "1"})
 
 
 def test_a_temporary_folder_goes() -> None:
@@ -143,7 +162,7 @@ def test_an_ordinary_user(tmp_path: Path) -> None:
     folder.mkdir()
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o711)
+        parent.chmod(parent.stat().st_mode | 0o711)
     nobody = 65534
     os.chown(folder, nobody, nobody)
     packages = os.pathsep.join(path for path in sys.path if path)
