@@ -89,7 +89,7 @@ def test_a_folder_in_a_server_out(tmp_path: Path, version: int) -> None:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1,)
         other = 34 - version
         with pytest.raises(LocalServerError, match=f"Postgres {version}, not {other}"):
-        LocalPostgres(folder, version=other)
+            LocalPostgres(folder, version=other)
 
 
 def test_settings_of_a_new_folder(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_ordinary_user(tmp_path: Path) -> None:
     folder.mkdir()
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-        parent.chmod(parent.stat().st_mode | 0o711)
+            parent.chmod(parent.stat().st_mode | 0o711)
     nobody = 65534
     os.chown(folder, nobody, nobody)
     packages = os.pathsep.join(path for path in sys.path if path)
