@@ -33,6 +33,8 @@ UNFITTED: Final[dict[float | None, tuple[int, int, int, int]]] = {
     0.999: (400, 10, 12, 100),
 }
 LEVELS: Final = tuple(level for level in UNFITTED if level is not None)
+#: What holds for None where rows are filtered: a filter's matches lie further apart than the rows, so more is missed.
+UNDER_FILTERS: Final = 0.99
 
 _DESCRIPTION: Final = table(
     "pg_description",
@@ -62,14 +64,19 @@ def reranks(settings: Settings) -> bool:
 
 
 def effort(
-    settings: Settings, index: ColumnElement[str] | None, level: float | None, wanted: ColumnElement[int]
+    settings: Settings,
+    index: ColumnElement[str] | None,
+    level: float | None,
+    wanted: ColumnElement[int],
+    *,
+    filtered: bool = False,
 ) -> ColumnElement[int]:
     """What an index must be asked for to yield ``wanted`` rows: candidates, ef_search or probes, as SQL.
 
     ``index``: its name as a literal that ``to_regclass`` reads, or None where it is not known.
     """
     assert settings.index is not None
-    usual = _unfitted(settings, settings.index, level, wanted)
+    usual = _unfitted(settings, settings.index, UNDER_FILTERS if level is None and filtered else level, wanted)
     if index is None:
         return usual
     said = _DESCRIPTION.c.description

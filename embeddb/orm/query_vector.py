@@ -209,10 +209,12 @@ class SearchVector(ColumnElement[Any]):
         self.recall = recall
         self.type = vector.type
 
-    def effort(self, settings: Settings, wanted: ColumnElement[int], compiler: SQLCompiler) -> ColumnElement[int]:
+    def effort(
+        self, settings: Settings, wanted: ColumnElement[int], compiler: SQLCompiler, *, filtered: bool = False
+    ) -> ColumnElement[int]:
         """What the index must be asked for, to yield ``wanted`` rows."""
         index = None if self.index is None else name_literal(self.index, compiler)
-        return effort(settings, index, self.recall, wanted)
+        return effort(settings, index, self.recall, wanted, filtered=filtered)
 
 
 def name_literal(name: str, compiler: SQLCompiler) -> ColumnElement[str]:

@@ -247,7 +247,7 @@ class _Pieces:
         self.filtered = element.has_filters(statement, compiler)
         self.index = name_literal(search.index, compiler) if search.index is not None else None
         self.wanted = wanted(statement)
-        self.asked = search.effort(settings, self.wanted, compiler)
+        self.asked = search.effort(settings, self.wanted, compiler, filtered=self.filtered)
         #: Candidates: of an index that holds less than the vectors more than are wanted.
         self.count = self.asked if self.reranks else self.wanted
 

@@ -85,6 +85,14 @@ def test_the_statement_uses_what_was_fitted(connection: Connection, fits: dict[A
         assert session.scalar(text("SHOW hnsw.ef_search")) == "64"
 
 
+def test_filters_are_searched_further_while_nothing_is_fitted(connection: Connection) -> None:
+    connection.execute(text("COMMENT ON INDEX ix_row_embedding_hnsw IS NULL"))
+    with Session(connection) as session:
+        for filtered, expected in ((False, "64"), (True, "200")):
+            session.scalars(nearest(Row.embedding, QUERIES[0], filtered=filtered).limit(10)).all()
+            assert session.scalar(text("SHOW hnsw.ef_search")) == expected
+
+
 def test_a_role_with_no_right_but_to_read_the_table_uses_it(connection: Connection, fits: dict[Any, Fit]) -> None:
     connection.execute(text("CREATE ROLE only_reads"))
     connection.execute(text("GRANT SELECT ON row TO only_reads"))
