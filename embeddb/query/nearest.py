@@ -28,9 +28,9 @@ def nearest(
     takes (a text), a vector, a mapped instance (its vector), ``bindparam("q")`` for a value given later, or an SQL
     expression. ``distance``, ``score``: add a column of that name after the entity; smaller and larger means
     nearer. ``exact``: read every row that the filters leave instead of using the index. ``recall``: the share of the
-    truly nearest rows that is to be found, up to .999; by default what ``embeddb recall`` was told, or about .98, and .99
-    under filters.
-    ``filtered``: True where rows are filtered by what the statement does not show, as by row-level security.
+    truly nearest rows that is to be found, up to .999; by default what ``embeddb recall`` was told, or about .98,
+    and .99 under filters. ``filtered``: True where rows are filtered by what the statement does not show, as by
+    row-level security.
 
     Rows without a vector are left out. The result is an ordinary Select of the entity: add ``where``, ``join``,
     ``limit``. With a LIMIT the index serves it. Under filters the planner chooses between the index and reading all
