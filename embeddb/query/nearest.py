@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Integer, Select, literal_column
 
@@ -10,6 +10,9 @@ from embeddb.orm.effort import level_of
 from embeddb.orm.embedding_type import distance as measure
 from embeddb.query.candidates import Candidates, Measured
 from embeddb.query.embedding import AnyEmbedding, in_full, resolve
+
+#: One for all, for SQLAlchemy finds out about a type once for each object.
+_NUMBER: Final = Integer()
 
 
 def nearest(
@@ -73,5 +76,5 @@ class Search(Select[Any]):
         alone = len(statement._where_criteria) == 1 and statement._offset_clause is None
         if alone and isinstance(limit, int):
             # Not a parameter that is rendered late, for that takes time in every execution.
-            statement._limit_clause = literal_column(str(int(limit)), Integer)
+            statement._limit_clause = literal_column(str(int(limit)), _NUMBER)
         return statement
