@@ -100,8 +100,9 @@ def test_one_statement_is_compiled_for_all_users(shop: Engine) -> None:
         session.scalars(recommend(Customer.taste, 0, items=Product.target).limit(3)).all()
         caches: list[str] = []
 
-        def note(_conn: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:
-            caches.append(context.cache_hit.name)
+        def note(_conn: Any, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
+            if "embeddb.generation" not in statement:  # now and then a session asks whether an encoder was changed
+                caches.append(context.cache_hit.name)
 
         event.listen(shop, "before_cursor_execute", note)
         for customer in range(1, 4):

@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, ForeignKeyConstraint, Select, bindparam, create_engine, event, exists, func, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    ForeignKeyConstraint,
+    Select,
+    bindparam,
+    create_engine,
+    event,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     Mapped,
@@ -164,9 +176,13 @@ def test_postgres_keeps_to_plans_with_values(engine: Engine) -> None:
 
 def test_one_statement_in_one_compilation(engine: Engine) -> None:
     sent: list[str] = []
+
+    def note(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        if "FROM row" in statement:  # a session also asks, now and then, whether the encoder was changed
+            sent.append(statement)
+
     with Session(engine) as session:
-        listener = lambda conn, cursor, statement, *rest: sent.append(statement)  # noqa: E731
-        event.listen(engine, "before_cursor_execute", listener)
+        event.listen(engine, "before_cursor_execute", note)
         for number, query in enumerate(QUERIES):
             statement = (
                 nearest(Row.embedding, query).where(Row.tenth == number % 10).offset(number % 3).limit(5 + number)
@@ -174,7 +190,7 @@ def test_one_statement_in_one_compilation(engine: Engine) -> None:
             found = [row.id for row in session.scalars(statement)]
             expected = nearest_ids(query, 5 + number + number % 3, number % 10 == NUMBER % 10)[number % 3 :]
             assert len(set(found) & set(expected)) >= len(expected) - 1
-        event.remove(engine, "before_cursor_execute", listener)
+        event.remove(engine, "before_cursor_execute", note)
     assert len(sent) == len(QUERIES)
     assert len(set(sent)) == 1
 
@@ -229,7 +245,7 @@ def test_what_is_said_of_filters_makes_another_statement(engine: Engine) -> None
         event.listen(session.connection(), "before_cursor_execute", lambda *args: sent.append(args[2]))
         for said in (None, False, True):  # the second must not find the first among compiled statements
             session.execute(nearest(Row.embedding, QUERIES[0], filtered=said).where(Row.tenth < 5).limit(5)).all()
-        assert ["embeddb_scan" in sql for sql in sent] == [True, False, True]
+        assert ["embeddb_scan" in sql for sql in sent if "FROM row" in sql] == [True, False, True]
 
 
 def test_row_level_security_and_partitions(engine: Engine) -> None:
