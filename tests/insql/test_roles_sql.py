@@ -228,3 +228,30 @@ def test_objects_of_others_in_the_path_lead_nothing_astray(shelf: Shelf, reader:
         assert found == [(key,) for key, *_ in expected]
     finally:
         shelf.db.execute("DROP SCHEMA trap CASCADE")
+
+
+def test_nothing_of_the_callers_runs_as_the_catalogs_owner(reader: Database) -> None:
+    """Neither a cursor called as embed's memory is, with a function or a cast in it, nor a view to count."""
+    embed = f"SELECT vector_dims(embeddb.embed('articles.embedding', '{QUERY}'))"
+    reader.execute(
+        "CREATE FUNCTION pg_temp.who() RETURNS text LANGUAGE sql AS"
+        " $$ SELECT set_config('test.ran_as', current_user, false) $$;"
+        " CREATE TYPE pg_temp.odd AS (a int);"
+        " CREATE FUNCTION pg_temp.read(odd pg_temp.odd) RETURNS text LANGUAGE sql AS 'SELECT pg_temp.who()';"
+        " CREATE CAST (pg_temp.odd AS text) WITH FUNCTION pg_temp.read(pg_temp.odd) AS IMPLICIT;"
+        " CREATE TEMP VIEW trap AS SELECT pg_temp.who() AS vector; SET test.ran_as = ''"
+    )
+    with reader.transaction():
+        reader.execute(embed)
+        [(memo,)] = reader.execute("SELECT name FROM pg_cursors").fetchall()
+    with reader.transaction():
+        reader.execute(f'DECLARE "{memo}" SCROLL CURSOR FOR SELECT pg_temp.who(), NULL::vector')
+        assert reader.execute(embed).fetchall() == [(16,)]
+    with reader.transaction():
+        reader.execute(
+            "DO $$ DECLARE asked pg_temp.odd := row(1); result int := 1;"
+            f" memo refcursor := '{memo}'; BEGIN OPEN memo SCROLL FOR SELECT asked, result; END $$"
+        )
+        assert reader.execute(embed).fetchall() == [(16,)]
+    assert reader.execute("SELECT rows FROM embeddb.count_users('trap', 'vector')").fetchall() == [(None,)]
+    assert reader.execute("SHOW test.ran_as").fetchall() == [("",)]

@@ -7,24 +7,28 @@
 --
 -- Stable, so an index serves a distance to it. Without an index Postgres calls it once a row, so it keeps its results
 -- for the statement: as open cursors over one row, the only memory of a transaction that a read-only one, a hot standby
--- and a parallel worker may write to.
+-- and a parallel worker may write to. A caller may have opened cursors of these names himself: what they would run, they
+-- would run as this function's owner. So it reads none but its own, and no value but of its own types, which no cast of
+-- the caller's turns into others.
 CREATE OR REPLACE FUNCTION embeddb.embed(embedding text, query text, mode text DEFAULT NULL)
 RETURNS @extschema:vector@.vector
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     asked CONSTANT text := concat_ws(E'\x01', statement_timestamp(), embedding, mode, query);
     memo refcursor := 'embeddb ' || md5(concat_ws(E'\x01', embedding, mode, query));
-    answered text;
     result @extschema:vector@.vector;
+    kept record;
     old record;
 BEGIN
     IF query IS NULL THEN
         RETURN NULL;
     END IF;
-    IF EXISTS (SELECT FROM pg_cursor() c WHERE c.name = memo::text) THEN
-        FETCH ABSOLUTE 1 FROM memo INTO answered, result;
-        IF answered = asked THEN
-            RETURN result;
+    IF EXISTS (SELECT FROM pg_cursor() c WHERE c.name = memo::text AND c.statement = 'SELECT asked, result') THEN
+        FETCH ABSOLUTE 1 FROM memo INTO kept;
+        IF (pg_typeof(kept.asked), pg_typeof(kept.result)) = (pg_typeof(asked), pg_typeof(result)) THEN
+            IF kept.asked = asked THEN
+                RETURN kept.result;
+            END IF;
         END IF;
     END IF;
     result := embeddb.embed_anew(embedding, query, mode);

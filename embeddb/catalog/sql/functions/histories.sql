@@ -1,13 +1,15 @@
 -- Histories, for the view embeddb.histories and for embeddb verify. Their own functions and triggers are made where they
 -- are registered, from embeddb/orm/history.sql.
 
--- Users, and those with a vector. Estimated above a million users, as embeddb.count_rows does.
+-- Users, and those with a vector. Estimated above a million users, as embeddb.count_rows does. Of registered histories
+-- alone: a view of the caller's would run its functions as this one's owner.
 CREATE OR REPLACE FUNCTION embeddb.count_users(
     relation regclass, vector name, OUT rows bigint, OUT embedded bigint, OUT estimated boolean
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT has_column_privilege(relation, vector::text, 'SELECT') THEN
+    IF NOT EXISTS (SELECT FROM embeddb.history h WHERE h.relation = count_users.relation AND h.spec ->> 'column' = vector)
+       OR NOT has_column_privilege(relation, vector::text, 'SELECT') THEN
         RETURN;
     END IF;
     SELECT c.reltuples, c.reltuples * (1 - s.stanullfrac), c.reltuples >= 1000000 INTO rows, embedded, estimated
