@@ -18,9 +18,11 @@ from embeddb.queue.jobs import (
     split,
     wait,
 )
+from embeddb.queue.sizes import MOST, measure, portions
 from embeddb.queue.target import Target, TargetChanged, targets
 
 __all__ = [
+    "MOST",
     "Done",
     "Failed",
     "Gone",
@@ -36,6 +38,8 @@ __all__ = [
     "heartbeat",
     "idle_until",
     "leave",
+    "measure",
+    "portions",
     "prepare",
     "read",
     "register_worker",

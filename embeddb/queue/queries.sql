@@ -39,8 +39,8 @@ DELETE FROM embeddb.worker WHERE heartbeat_at < clock_timestamp() - %(silent)s;
 
 -- name: targets
 -- The embeddings with what their statements are composed of. `name` NULL means all.
-SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.key_types, v.sources, v.dim, v.storage, v.state,
-       v.fingerprint, v.spec::text AS spec, y.oid::bigint AS vector_oid, y.typarray::bigint AS array_oid,
+SELECT v.id, v.name, v.schema, v."table", v."column", v.keys, v.key_types, v.sources, v.source_types, v.dim,
+       v.storage, v.state, v.fingerprint, v.spec::text AS spec, y.oid::bigint AS vector_oid, y.typarray::bigint AS array_oid,
        n.nspname AS type_schema,
        embeddb.match_sql(v.relation, v.keys, 't', 'k.key') AS match
   FROM embeddb.embeddings v
@@ -81,6 +81,21 @@ UPDATE embeddb.job j
 RETURNING j.id, ARRAY(SELECT k::text FROM jsonb_array_elements(j.keys) AS k) AS keys, j.attempts, j.returned,
           j.priority, j.enqueued_at;
 
+-- name: is_large
+-- Is so much stored outside of the rows of an embedding's table, its partitions with it, that sources may be large?
+-- Of a table that others inherit from, nobody knows.
+SELECT coalesce(sum(pg_relation_size(c.reltoastrelid)), 0) > %(small)s OR bool_or(c.relkind = 'r' AND c.relhassubclass)
+  FROM embeddb.embedding e
+ CROSS JOIN LATERAL (SELECT e.relation AS id UNION SELECT relid FROM pg_partition_tree(e.relation)) AS p
+  JOIN pg_catalog.pg_class c ON c.oid = p.id
+ WHERE e.id = %(embedding)s;
+
+-- name: measure
+-- How many bytes the sources of the rows of these keys take. Neither function fetches a value that is stored apart.
+SELECT k.place::integer, {size} AS size
+  FROM (SELECT key::jsonb, place FROM unnest(%(keys)s::text[]) WITH ORDINALITY AS u (key, place)) AS k
+  JOIN {table} AS t ON {match};
+
 -- name: read
 -- The present rows of the claimed keys: the key's place, the hash of the sources, the sources in order. Keys that
 -- return no row are gone from the table.
@@ -91,13 +106,14 @@ SELECT k.place::integer, {hash} AS hash, {sources}
 -- name: write
 -- Vectors into their rows, as one set; returns the places that were written. Only rows whose sources still hash to
 -- what was encoded, and that no one else has locked: the others are left as they are, and their keys stay queued.
+-- The hashes are not compared by "=", which could be joined by: then every row of the table is hashed.
 WITH incoming AS (
     SELECT key::jsonb, hash, vector, place
       FROM unnest(%(keys)s::text[], %(hashes)s::bigint[], %(vectors)s) WITH ORDINALITY AS u (key, hash, vector, place)
 ), held AS MATERIALIZED (
     SELECT k.place, k.vector, t.tableoid AS part, t.ctid AS spot
       FROM incoming AS k JOIN {table} AS t ON {match}
-     WHERE {hash} = k.hash
+     WHERE {hash} IS NOT DISTINCT FROM k.hash
        FOR NO KEY UPDATE OF t SKIP LOCKED
 )
 UPDATE {table} AS t SET {column} = held.vector FROM held
@@ -120,7 +136,7 @@ WITH incoming AS (
            WITH ORDINALITY AS u (key, hash, step, error, attempts, place)
 ), held AS MATERIALIZED (
     SELECT k.* FROM incoming AS k JOIN {table} AS t ON {match}
-     WHERE k.hash IS NULL OR {hash} = k.hash
+     WHERE k.hash IS NULL OR {hash} IS NOT DISTINCT FROM k.hash
        FOR NO KEY UPDATE OF t SKIP LOCKED
 ), recorded AS (
     INSERT INTO embeddb.failure AS f (embedding, key, step, error, attempts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
@@ -15,6 +15,8 @@ from embeddb.metrics import Storage
 from embeddb.spec import EmbeddingSpec
 
 QUERIES = blocks("embeddb.queue", "queries.sql")
+
+_LONG: Final = ("bytea", "text", "character varying", "character")
 
 
 class TargetChanged(Exception):
@@ -37,6 +39,7 @@ class Target:
     keys: tuple[str, ...]
     key_types: tuple[str, ...]
     sources: tuple[str, ...]
+    source_types: tuple[str, ...]
     dim: int
     storage: Storage
     state: str
@@ -51,7 +54,7 @@ class Target:
     def from_row(cls, row: dict[str, Any]) -> Self:
         """The target of a row of the block ``targets``."""
         spec = EmbeddingSpec.from_json(row["spec"])
-        lists = {name: tuple(row[name]) for name in ("keys", "key_types", "sources")}
+        lists = {name: tuple(row[name]) for name in ("keys", "key_types", "sources", "source_types")}
         return cls(**{**row, **lists, "spec": spec})
 
     @property
@@ -71,6 +74,7 @@ class Target:
             sources=sources,
             # The text of the row of sources: every type has one. Not cryptographic: it tells changes, not forgeries.
             hash=sql.SQL("hashtextextended(ROW({})::text, 0)").format(sources),
+            size=self._size(),
             send=sql.SQL("{}({})").format(sql.Identifier(self.type_schema, f"{self.storage}_send"), vector),
             match=sql.SQL(self.match),
         )
@@ -86,6 +90,16 @@ class Target:
             *(self.schema, self.table, self.keys, self.sources, self.column),
         ):
             raise TargetChanged(self.name)
+
+    def _size(self) -> sql.Composed:
+        # The length of a text or of bytes is known without unpacking it; of other types the packed size is.
+        sizes = [
+            sql.SQL("coalesce({}({}), 0)").format(
+                sql.SQL("octet_length" if type_ in _LONG else "pg_column_size"), sql.Identifier("t", name)
+            )
+            for name, type_ in zip(self.sources, self.source_types, strict=True)
+        ]
+        return sql.SQL("{}::bigint").format(sql.SQL("::bigint + ").join(sizes))
 
     def _key_parts(self) -> list[sql.Composed]:
         # The types come from format_type, which quotes what needs quoting.

@@ -16,6 +16,7 @@ from psycopg.rows import scalar_row
 
 from embeddb.encoders import Encoder, embed_documents
 from embeddb.errors import SourceError
+from embeddb.queue.sizes import measure, portions
 from embeddb.queue.target import Target
 from embeddb.sources.inputs import Inputs, Part, in_parts, locate
 from embeddb.vectors.wire import Vector, unpack
@@ -63,7 +64,8 @@ def verify(
         yield Violation(target.name, None, "setup", problem)
     seen = 0
     for keys in _pages(connection, target, sample, batch):
-        yield from _check(connection, target, encoder, keys, tolerance)
+        for portion in portions(keys, measure(connection, target, keys)):
+            yield from _check(connection, target, encoder, portion, tolerance)
         seen += len(keys)
         if progress is not None:
             progress(seen)

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from embeddb.encoders import Encoder, from_config
 from embeddb.errors import CatalogError, EmbeddbError
-from embeddb.queue import Job, Target, claim, idle_until, read, release, split, targets
+from embeddb.queue import MOST, Job, Target, claim, idle_until, measure, portions, read, release, split, targets
 from embeddb.queue.fingerprints import check_fingerprint
 from embeddb.worker.encoding import Batch
 from embeddb.worker.options import Options
@@ -140,8 +140,23 @@ class Claims:
             self._session.run(release, worker, jobs)
             raise
         keys = list(dict.fromkeys(key for job in jobs for key in job.keys))
-        rows = self._session.run(read, target, keys)
-        return Batch(target, encoder, jobs, rows, alone=any(job.deaths >= SUSPECT for job in jobs))
+        sizes = self._session.run(measure, target, keys)
+        oversized = {key: size for key, size in sizes.items() if size > MOST}
+        now = next(portions([key for key in keys if key not in oversized], sizes), [])
+        jobs = self._keep(jobs, {*now, *oversized})
+        rows = self._session.run(read, target, now)
+        unread = {key for job in jobs for key in job.keys}.difference(now, oversized)
+        return Batch(target, encoder, jobs, rows, unread, oversized, any(job.deaths >= SUSPECT for job in jobs))
+
+    def _keep(self, jobs: list[Job], keys: set[str]) -> list[Job]:
+        """The jobs that hold any of these keys; the others are given back, for memory cannot hold their rows too."""
+        held: list[Job] = []
+        others: list[Job] = []
+        for job in jobs:
+            (others if keys.isdisjoint(job.keys) else held).append(job)
+        if others:
+            self._session.run(release, self._worker(), others)
+        return held
 
     def _isolate(self, jobs: list[Job]) -> list[Job]:
         """Of jobs that are suspected only one, of one row; the others as they are."""

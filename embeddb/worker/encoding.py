@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ PAUSE: Final = 10.0
 HOPELESS: Final = 32
 
 DEADLY: Final = "workers ended without a word while they embedded it: it is too large for them, or kills them"
+OVERSIZED: Final = "its sources take {:,} bytes, more than Postgres can compare: split it, or keep it in a file"
 NO_EMBEDDING: Final = "the encoder has no embedding for it: it knows nothing in these sources"
 
 
@@ -40,13 +41,17 @@ class EncoderUnavailable(Exception):
 class Batch:
     """Leased jobs of one embedding with the rows that are there, and the encoder to run them through.
 
-    ``alone``: nothing else may be under way with it, because it is suspected of ending its workers.
+    ``unread``: keys whose rows were not read, for those that were are large; ``oversized``: those of rows that never
+    will be, with their bytes. ``alone``: nothing else may be under way with it, because it is suspected of ending its
+    workers.
     """
 
     target: Target
     encoder: Encoder
     jobs: Sequence[Job]
     rows: Sequence[Row]
+    unread: Collection[str] = ()
+    oversized: Mapping[str, int] = field(default_factory=dict)
     alone: bool = False
 
     @property
@@ -186,7 +191,9 @@ def encode(batch: Batch, options: Options) -> Encoded:
             run.outcomes[row.key] = Failed(row.hash, "encode", f"{deaths} {DEADLY}")
     else:
         run.run()
-    present = {row.key for row in batch.rows}
+    for key, size in batch.oversized.items():
+        run.outcomes[key] = Failed(None, "read", OVERSIZED.format(size))
+    present = {row.key for row in batch.rows}.union(batch.unread)
     for key in batch.keys:
         run.outcomes.setdefault(key, Later() if key in present else Gone())
     return Encoded(run.outcomes, run.pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -25,7 +26,8 @@ def settle_batch(connection: Connection[Any], worker: int, batch: Batch, encoded
     with connection.transaction():
         settled = _settle(connection, worker, batch, encoded)
         batch.target.check_names(connection)
-        return settled
+    # What memory had no room for was never taken up.
+    return replace(settled, kept=settled.kept - len(batch.unread))
 
 
 def _settle(connection: Connection[Any], worker: int, batch: Batch, encoded: Encoded) -> Settled:
