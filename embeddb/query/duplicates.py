@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, cast, func
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
 from embeddb.query.lateral import sql_type
-from embeddb.query.scan import MARGIN, holds_distances, relaxed
+from embeddb.query.scan import MARGIN, few, holds_distances, relaxed
 
 Key = TypeVar("Key")
 
@@ -65,9 +65,8 @@ def duplicates(
     beyond = func.count().filter(~inside(scan.c.distance)).over(order_by=scan.c.distance, rows=(None, 0))
     counted = select(*scan.c, beyond.label("beyond")).correlate(outside).subquery()
     margin = cast(literal_column(str(MARGIN)), func.count().type)
-    found = (
-        select(counted).where(counted.c.beyond < margin, inside(counted.c.distance)).correlate(outside).lateral("near")
-    )
+    seen = few(select(counted).where(counted.c.beyond < margin).correlate(outside), outside)
+    found = select(seen).where(inside(seen.c.distance)).correlate(outside).lateral("near")
     same = and_(*(column == key for column, key in zip(two.key, found.c, strict=False)))
     statement = select(one.entity, two.entity, found.c.distance).select_from(one.entity).join(found, true())
     statement = statement.join(two.entity, same).where(one.column.is_not(None), later)

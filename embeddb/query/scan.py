@@ -9,7 +9,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, literal_column, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    FromClause,
+    Integer,
+    Select,
+    Subquery,
+    cast,
+    literal_column,
+    null,
+    select,
+)
 
 from embeddb.orm.effort import effort, reranks
 from embeddb.orm.query_vector import scan_settings
@@ -36,3 +48,14 @@ def relaxed(
     asked = effort(embedding.settings, None, None, rows)
     conditions = scan_settings(embedding.settings, asked, order="relaxed_order")
     return embedding.distance(select(vector).where(*conditions).scalar_subquery(), exact=True)
+
+
+def few(rows: Select[Any] | CompoundSelect[Any], *outside: FromClause) -> Subquery:
+    """``rows``, as a subquery of which the planner expects a hundredth.
+
+    It cannot know that a scan ends at a radius, and would read whole tables for what it expects. Of a LIMIT that it
+    does not know it expects a tenth; NULL is no limit. ``outside``: what the rows correlate with.
+    """
+    unlimited = select(cast(null(), BigInteger)).scalar_subquery()
+    inner = rows.limit(unlimited).subquery()
+    return select(inner).correlate(*outside).limit(unlimited).subquery()

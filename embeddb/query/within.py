@@ -32,7 +32,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
-from embeddb.query.scan import MARGIN, holds_distances, relaxed
+from embeddb.query.scan import MARGIN, few, holds_distances, relaxed
 
 Test = Callable[[ColumnElement[Any]], ColumnElement[bool]]
 
@@ -74,7 +74,7 @@ def within(
         measured = found.distance(query, exact=True)
         statement = select(found.entity, figure(measured).label(name)).where(found.column.is_not(None))
         return statement.where(inside(measured)).order_by(in_full(measured))
-    near = _through_index(found, query, inside).subquery()
+    near = few(_through_index(found, query, inside))
     same = found.is_row(near.c)
     statement = select(found.entity, figure(near.c.distance).label(name)).join(near, same)
     return statement.order_by(in_full(near.c.distance))

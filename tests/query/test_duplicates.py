@@ -103,3 +103,10 @@ async def test_async(items_engine: Engine) -> None:
         )
         assert {(row[0].id, row[1].id) for row in rows} == {(a, b) for a, b in brute(COSINE, LIMIT) if a < 40}
     await engine.dispose()
+
+
+def test_the_planner_takes_the_index_by_itself(items_engine: Engine) -> None:
+    """It expects few rows of each search, or it would read the whole table for every one of them."""
+    with Session(items_engine) as session:
+        statement = duplicates(Item.embedding, aliased(Item).embedding, distance=LIMIT).where(Item.id < FIRST)
+        assert "Index Scan using ix_item_embedding_hnsw" in plan(session, statement)

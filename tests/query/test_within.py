@@ -144,3 +144,9 @@ def test_one_compilation_for_every_bound(session: Session, items_engine: Engine)
 def test_what_is_refused(options: Any) -> None:
     with pytest.raises(QueryError, match="distance"):
         within(Item.embedding, "x", **options)
+
+
+def test_the_rows_found_are_looked_up_and_no_others(items_engine: Engine) -> None:
+    with Session(items_engine) as session:
+        shown = plan(session, within(Item.embedding, VECTORS[3], distance=0.1, exact=False))
+    assert re.search(r"Index Scan using item_pkey on public\.item\b", shown)
