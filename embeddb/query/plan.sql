@@ -1,11 +1,13 @@
 -- What an explanation reads from the database beside a plan. Parameters are SQLAlchemy's, :name.
 
 -- name: vector_indexes
--- pgvector's indexes on the tables named, and those named themselves by schema and name.
-SELECT n.nspname, i.relname, t.relname, a.amname, o.opcname, x.indisvalid, greatest(t.reltuples, 0)::bigint
+-- pgvector's indexes on the tables named, and those named themselves by schema and name. A partition's index counts as
+-- one of the partitioned table's.
+SELECT n.nspname, i.relname, coalesce(r.relname, t.relname), a.amname, o.opcname, x.indisvalid, greatest(t.reltuples, 0)::bigint
 FROM pg_catalog.pg_index x
 JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
 JOIN pg_catalog.pg_class t ON t.oid = x.indrelid
+LEFT JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(t.oid)
 JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
 JOIN pg_catalog.pg_am a ON a.oid = i.relam AND a.amname IN ('hnsw', 'ivfflat')
 JOIN pg_catalog.pg_opclass o ON o.oid = x.indclass[0]

@@ -283,6 +283,7 @@ def test_row_level_security_and_partitions(engine: Engine) -> None:
                 return nearest(Row.embedding, q, distance=True).where(Row.hundredth < 50).limit(10)
 
             assert recall(session, half, NUMBER % 100 < 50) >= 0.99
+            assert "_embedding_idx (hnsw, vector_cosine_ops) serves it" in explain(session, half(QUERIES[0])).words
         connection.rollback()
 
 
