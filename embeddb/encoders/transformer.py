@@ -177,6 +177,8 @@ def _load(folder: Path, device: str | None, dtype: DType) -> _Loaded:
 
 def _positions(model: Any, config: Any) -> int:
     """How many positions the model knows; RoBERTa and its kin begin to count behind the padding's number."""
-    known = getattr(config, "max_position_embeddings", None) or _UNLIMITED
+    known = getattr(config, "max_position_embeddings", None) or 0
+    if known < 1:  # XLNet, which has no end, says -1
+        known = _UNLIMITED
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     return int(known) - (getattr(table, "padding_idx", None) or -1) - 1

@@ -96,6 +96,13 @@ def test_any_layer(gpt2: Path) -> None:
         Transformer(str(gpt2), layer=4).encode_documents(["a"])
 
 
+def test_a_model_without_a_last_position(tmp_path: Path) -> None:
+    save_transformer(tmp_path, "xlnet", "left")
+    encoder = Transformer(str(tmp_path))
+    vectors = encoder.encode_documents([*TEXTS, " ".join(TEXTS) * 20])
+    np.testing.assert_allclose(vectors[:1], encoder.encode_documents(TEXTS[:1]), atol=1e-5)
+
+
 def test_long_text_is_cut_at_its_end(folder: Path) -> None:
     """Also where the tokeniser was saved to cut at the beginning; RoBERTa has two positions fewer than it says."""
     encoder = Transformer(str(folder), pooling="cls")

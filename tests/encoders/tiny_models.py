@@ -134,6 +134,7 @@ def save_transformer(folder: Path, family: str, side: str) -> None:
             vocab_size=words["vocab_size"], n_positions=64, n_embd=32, n_layer=3, n_head=4
         ),
         "llama": lambda: transformers.LlamaConfig(max_position_embeddings=64, vocab_size=words["vocab_size"], **SHAPE),
+        "xlnet": lambda: transformers.XLNetConfig(d_model=32, n_layer=3, n_head=4, d_inner=64, **words),
         "t5": lambda: transformers.T5Config(d_model=32, d_kv=8, d_ff=64, num_layers=3, num_heads=4, **words),
     }
     model = transformers.AutoModel.from_config(configs[family]())
