@@ -48,7 +48,10 @@ class Part:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Network:
-    """``tokens``: a vector for every id. ``slice_width``: elements that the widest rows are cut to."""
+    """``tokens``: a vector for every id. ``slice_width``: elements that the widest rows are cut to.
+
+    ``unplaced``: the token that takes no position, where there is one: padding, which SQL does without.
+    """
 
     layers: int
     heads: int
@@ -60,6 +63,7 @@ class Network:
     tokens: NDArray[np.float32]
     parts: tuple[Part, ...]
     positions: int
+    unplaced: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,7 @@ def read(model: Any, halves: bool) -> Network:
         tokens=weights["embeddings.word_embeddings.weight"].astype(np.float32),
         parts=tuple(parts),
         positions=len(weights["embeddings.position_embeddings.weight"]) - names.first_position,
+        unplaced=names.first_position - 1 if names.first_position else None,
     )
 
 

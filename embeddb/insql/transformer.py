@@ -190,12 +190,13 @@ def _copy_weights(driver: Any, number: int, network: Network, half: bool) -> Non
 
 
 def _copy_tokens(driver: Any, number: int, network: Network, vocabulary: Vocabulary, half: bool) -> None:
-    ids = np.array([token for token, _, _ in vocabulary.tokens])
+    tokens = [row for row in vocabulary.tokens if row[0] != network.unplaced]
+    ids = np.array([number for number, _, _ in tokens])
     fields = [
         copying.integer(number),
         copying.integer(ids),
-        copying.texts([token for _, token, _ in vocabulary.tokens]),
-        copying.boolean([whole for _, _, whole in vocabulary.tokens]),
+        copying.texts([token for _, token, _ in tokens]),
+        copying.boolean([whole for _, _, whole in tokens]),
         copying.vectors(network.tokens[ids], half),
     ]
     columns = ["encoder", "id", "token", "whole", "half" if half else "vector"]

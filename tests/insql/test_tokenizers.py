@@ -79,6 +79,24 @@ def test_same_ids_as_the_library(insql18: InSQL, tokenizer: tuple[str, Any], tex
         assert found == library(text, truncation=True, max_length=longest)["input_ids"]
 
 
+def test_long_texts_are_read_as_far_as_the_model_does(insql18: InSQL, tokenizer: tuple[str, Any]) -> None:
+    """In time that does not grow with the square of their length: a sentence without blanks is one word to some."""
+    name, library = tokenizer
+    longest = 256 if name == "minilm" else 48
+    insql18.db.execute("SET statement_timeout = '20s'")
+    for text in (
+        "東京タワーはとても高いです。" * 2000,
+        "naïve cats sat on the mat, weren't they?  \n" * 3000,
+        "\x01" * 20_000 + " the cat",
+        "[SEP]</s>" * 3000,
+        ("a" * 9000 + " ") * 3,
+        "." * 30_000,
+        "x\u3000  " * 8000,
+    ):
+        assert ids(insql18.db, name, text) == library(text, truncation=True, max_length=longest)["input_ids"]
+    insql18.db.execute("RESET statement_timeout")
+
+
 @pytest.mark.filterwarnings("ignore:Token indices")
 def test_every_character_by_itself(insql18: InSQL, minilm: Any) -> None:
     """Between letters, a thousand at a time: too long for the model, so without what cuts and surrounds it."""
@@ -87,7 +105,9 @@ def test_every_character_by_itself(insql18: InSQL, minilm: Any) -> None:
     for start in range(0, len(points), 6000):
         text = "".join(f"a{chr(p)}b " for p in points[start : start + 6000])
         [(found,)] = insql18.db.execute(
-            "SELECT embeddb.token_ids(t, %s) FROM embeddb.transformer t WHERE t.name = 'minilm'", [text]
+            "SELECT embeddb.token_ids(jsonb_populate_record(t, '{\"max_tokens\": 1000000}'), %s)"
+            " FROM embeddb.transformer t WHERE t.name = 'minilm'",
+            [text],
         ).fetchall()
         assert found == library(text, add_special_tokens=False, truncation=False)["input_ids"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from embeddb.encoders import SentenceTransformer
 from embeddb.encoders.protocol import Vectors
@@ -102,6 +103,18 @@ def test_what_has_no_sql_is_refused_and_leaves_nothing(insql18: InSQL, models: M
         with pytest.raises(EncoderError, match=message), insql18.engine.begin() as connection:
             install_transformer(connection, encoder)
     assert insql18.db.execute("SELECT name FROM embeddb.transformer").fetchall() == [("minilm",)]
+
+
+@pytest.mark.parametrize("family", ["roberta", "mpnet"])
+def test_padding_within_a_text_is_refused(insql18: InSQL, models: Models, family: str) -> None:
+    """It takes no position in these families."""
+    with insql18.engine.connect() as connection:
+        install_transformer(connection, models.encoder(family), name="tiny")
+        embed = text(
+            "SELECT embeddb.transformer_embed(t, 'a <pad> cat', '') FROM embeddb.transformer t WHERE name = 'tiny'"
+        )
+        with pytest.raises(DBAPIError, match="'<pad>' in it stands for no text to the model"):
+            connection.execute(embed)
 
 
 def test_models_stand_side_by_side_under_names_of_their_own(insql18: InSQL, models: Models) -> None:

@@ -3,31 +3,50 @@
 -- same in every database; what is beyond ASCII is looked up in embeddb.transformer_character, which was made by
 -- asking that library about every character.
 
--- The ids of a text's tokens, with those that go around every text, cut to what the model reads.
+-- The ids of a text's tokens, with those that go around every text, cut to what the model reads. A long text is taken
+-- as far as that, to the end of a word: no tokeniser here looks across a blank after a letter, but for special tokens.
 CREATE OR REPLACE FUNCTION embeddb.tokenize(model embeddb.transformer, query text) RETURNS integer[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     room CONSTANT integer := model.max_tokens - cardinality(model.before_text) - cardinality(model.after_text);
-    rest text := query;
+    reach integer := CASE WHEN strpos(model.special, '\ ') = 0 OR model.special IS NULL THEN 32 * model.max_tokens END;
+    stop integer;
+    rest text;
     found text;
     start integer;
-    ids integer[] := '{}';
+    token integer;
+    ids integer[];
 BEGIN
-    -- Special tokens count as such wherever they stand, in a user's text too.
     LOOP
-        found := CASE WHEN model.special IS NOT NULL THEN substring(rest FROM model.special COLLATE "C") END;
-        EXIT WHEN found IS NULL;
-        start := strpos(rest, found);
-        ids := ids || embeddb.token_ids(model, left(rest, start - 1)) || (
-            SELECT t.id FROM embeddb.transformer_token t
-             WHERE t.encoder = model.encoder AND t.token = btrim(found, E' \t\n\r'));
-        rest := substr(rest, start + length(found));
+        stop := CASE WHEN length(query) > reach THEN regexp_instr(query COLLATE "C", '[!-~] ', reach) ELSE 0 END;
+        rest := CASE WHEN stop > 0 THEN left(query, stop) ELSE query END;
+        ids := '{}';
+        -- Special tokens count as such wherever they stand, in a user's text too.
+        LOOP
+            found := CASE WHEN model.special IS NOT NULL THEN substring(rest FROM model.special COLLATE "C") END;
+            EXIT WHEN found IS NULL OR cardinality(ids) >= room;
+            start := strpos(rest, found);
+            ids := ids || embeddb.token_ids(model, left(rest, start - 1));
+            token := (SELECT t.id FROM embeddb.transformer_token t
+                       WHERE t.encoder = model.encoder AND t.token = btrim(found, E' \t\n\r'));
+            IF token IS NULL AND cardinality(ids) < room THEN
+                RAISE EXCEPTION 'this text cannot be embedded in SQL by %: % in it stands for no text to the model',
+                    model.name, quote_literal(found)
+                    USING ERRCODE = 'EB004', HINT = 'Embed it in Python, and have it remembered with embeddb.remember.';
+            END IF;
+            ids := ids || token;
+            rest := substr(rest, start + length(found));
+        END LOOP;
+        IF cardinality(ids) < room THEN
+            ids := ids || embeddb.token_ids(model, rest);
+        END IF;
+        EXIT WHEN stop = 0 OR cardinality(ids) >= room;
+        reach := 8 * reach;
     END LOOP;
-    ids := ids || embeddb.token_ids(model, rest);
     RETURN model.before_text || ids[:room] || model.after_text;
 END $$;
 
--- The same for text between special tokens.
+-- The same for text between special tokens; not all of them where there are more than the model reads.
 CREATE OR REPLACE FUNCTION embeddb.token_ids(model embeddb.transformer, piece text) RETURNS integer[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -49,6 +68,7 @@ BEGIN
     FOR at IN 1 .. cardinality(words) LOOP
         ids := ids || CASE model.tokenizer WHEN 'wordpiece' THEN embeddb.wordpiece_parts(model, words[at])
                                            ELSE embeddb.byte_parts(model, words[at]) END;
+        EXIT WHEN cardinality(ids) >= model.max_tokens;
     END LOOP;
     RETURN ids;
 END $$;
@@ -140,18 +160,41 @@ BEGIN
     RETURN words;
 END $$;
 
--- GPT-2's way to write bytes as printable characters.
+-- GPT-2's way to write bytes as printable characters: those of Latin 1, and others for the 67 that Latin 1 has none for.
 CREATE OR REPLACE FUNCTION embeddb.byte_characters(piece text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(chr(CASE WHEN b.b BETWEEN 33 AND 126 OR b.b BETWEEN 161 AND 172 OR b.b >= 174 THEN b.b
-                               WHEN b.b <= 32 THEN 256 + b.b WHEN b.b <= 160 THEN 162 + b.b ELSE 323 END), ''
-                      ORDER BY b.place)
-      FROM (SELECT get_byte(convert_to(piece, 'UTF8'), i) AS b, i AS place
-              FROM generate_series(0, octet_length(piece) - 1) AS i) b
+    SELECT translate(convert_from(convert_to(piece, 'UTF8'), 'LATIN1'),
+                     U&'\0001\0002\0003\0004\0005\0006\0007\0008\0009\000A\000B\000C\000D\000E\000F\0010\0011\0012\0013\0014\0015\0016'
+                       '\0017\0018\0019\001A\001B\001C\001D\001E\001F\0020\007F\0080\0081\0082\0083\0084\0085\0086\0087\0088\0089\008A'
+                       '\008B\008C\008D\008E\008F\0090\0091\0092\0093\0094\0095\0096\0097\0098\0099\009A\009B\009C\009D\009E\009F\00A0\00AD',
+                     'āĂăĄąĆćĈĉĊċČčĎďĐđĒēĔĕĖėĘęĚěĜĝĞğĠġĢģĤĥĦħĨĩĪīĬĭĮįİıĲĳĴĵĶķĸĹĺĻļĽľĿŀŁłŃ')
 $$;
 
--- Neighbours are joined, those of the lowest rank first, the leftmost of them first, until none can be.
+-- The parts of a word. Every step of joining looks at all of it, so a long one (a sentence, where no blanks are written)
+-- goes in pieces, parted between two bytes that no token has beside each other; and not beyond what the model reads.
 CREATE OR REPLACE FUNCTION embeddb.byte_parts(model embeddb.transformer, word text) RETURNS integer[]
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    piece CONSTANT integer := 200;
+    rest text := word;
+    size integer;
+    ids integer[] := '{}';
+BEGIN
+    WHILE rest <> '' AND cardinality(ids) < model.max_tokens LOOP
+        size := least(piece, length(rest));
+        WHILE size < length(rest) AND EXISTS (
+            SELECT FROM embeddb.transformer_token t
+             WHERE t.encoder = model.encoder AND strpos(t.token, substr(rest, size, 2)) > 0) LOOP
+            size := size + 1;
+        END LOOP;
+        ids := ids || embeddb.joined_bytes(model, left(rest, size));
+        rest := substr(rest, size + 1);
+    END LOOP;
+    RETURN ids;
+END $$;
+
+-- Neighbours are joined, those of the lowest rank first, the leftmost of them first, until none can be.
+CREATE OR REPLACE FUNCTION embeddb.joined_bytes(model embeddb.transformer, word text) RETURNS integer[]
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     parts text[];
