@@ -58,6 +58,7 @@ BEGIN
     -- What those compose their statements with, and compute by.
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.described(text), embeddb.duplicates_sql(text),'
                    ' embeddb.compose_search(integer, jsonb, text, name, name[], text, text, text),'
+                   ' embeddb.compose_filtered(integer, jsonb, regclass, name, name[], text, text, text),'
                    ' embeddb.vector_of_sql(integer, text),'
                    ' embeddb.votes_sql(integer, name, text, text, text), embeddb.filter_sql(regclass, jsonb, text),'
                    ' embeddb.column_of(regclass, text), embeddb.match_sql(regclass, name[], text, text),'

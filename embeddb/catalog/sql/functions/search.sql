@@ -10,9 +10,14 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record := embeddb.described(embedding);
 BEGIN
-    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.compose_search(
-        e.id, e.spec, e.relation::text, e.vector, e.keys, 'embeddb.embed($1, $2)', '$3',
-        CASE WHEN filter IS NOT NULL THEN embeddb.filter_sql(e.relation, filter, '$4') END))
+    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key,
+        CASE WHEN k IS NOT NULL AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
+            embeddb.compose_filtered(e.id, e.spec, e.relation, e.vector, e.keys, 'embeddb.embed($1, $2)', '$3',
+                                     coalesce(embeddb.filter_sql(e.relation, filter, '$4'), 'true'))
+        ELSE
+            embeddb.compose_search(e.id, e.spec, e.relation::text, e.vector, e.keys, 'embeddb.embed($1, $2)', '$3',
+                                   embeddb.filter_sql(e.relation, filter, '$4'))
+        END)
         USING embedding, query, k, filter;
 END $$;
 
@@ -23,11 +28,16 @@ CREATE OR REPLACE FUNCTION embeddb.neighbors(
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e record := embeddb.described(embedding);
+    c text := concat_ws(' AND ', format('NOT (%s)', embeddb.match_sql(e.relation, e.keys, 't', '$1')),
+                        embeddb.filter_sql(e.relation, filter, '$3'));
 BEGIN
-    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key, embeddb.compose_search(
-        e.id, e.spec, e.relation::text, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2',
-        concat_ws(' AND ', format('NOT (%s)', embeddb.match_sql(e.relation, e.keys, 't', '$1')),
-                  embeddb.filter_sql(e.relation, filter, '$3'))))
+    -- The row itself is one that is passed over, no filter.
+    RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key,
+        CASE WHEN k IS NOT NULL AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
+            embeddb.compose_filtered(e.id, e.spec, e.relation, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2', c)
+        ELSE
+            embeddb.compose_search(e.id, e.spec, e.relation::text, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2', c)
+        END)
         USING of_key, k, filter;
 END $$;
 

@@ -24,20 +24,26 @@ BEGIN
 END $$;
 
 -- The settings of a scan that is to yield `wanted` rows, as conditions that are true. The same as those that searches in
--- Python bring along.
-CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(embedding integer, spec jsonb, wanted text) RETURNS text
+-- Python bring along. `far`: under a filter, how many rows a scan may give.
+CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(embedding integer, spec jsonb, wanted text, far text DEFAULT NULL)
+RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT string_agg(format('pg_catalog.set_config(%L, %s, true) IS NOT NULL', s.name, s.value), ' AND ')
-      FROM (SELECT least(l.lists, ceil(3 * sqrt(l.lists)))::integer AS probes
+      FROM (SELECT least(l.lists, ceil(CASE WHEN far IS NULL THEN 3 ELSE 6 END * sqrt(l.lists)))::integer AS probes
               FROM (SELECT (spec -> 'index' ->> 'lists')::integer AS lists) AS l) AS i
      CROSS JOIN LATERAL (VALUES
             ('hnsw', 'hnsw.ef_search', format(
                 'LEAST(1000, %s)::pg_catalog.text',
-                CASE WHEN embeddb.is_coarse(spec) THEN embeddb.candidates_sql(embedding, spec, wanted)
-                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(64, 2 OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
-                                 embedding, wanted) END)),
-            ('hnsw', 'hnsw.iterative_scan', quote_literal('strict_order')),
-            ('hnsw', 'hnsw.max_scan_tuples', quote_literal('2147483647')),
+                CASE WHEN embeddb.is_coarse(spec)
+                     THEN CASE WHEN far IS NULL THEN embeddb.candidates_sql(embedding, spec, wanted) ELSE wanted END
+                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(%3$s, %4$s OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
+                                 embedding, wanted, CASE WHEN far IS NULL THEN 64 ELSE 200 END,
+                                 CASE WHEN far IS NULL THEN 2 ELSE 4 END) END)),
+            ('hnsw', 'hnsw.iterative_scan', quote_literal(CASE WHEN far IS NULL THEN 'strict_order' ELSE 'relaxed_order' END)),
+            ('hnsw', 'hnsw.max_scan_tuples',
+             CASE WHEN far IS NULL THEN quote_literal('2147483647')
+                  ELSE format('LEAST(2147483647, pg_catalog.ceil(5 OPERATOR(pg_catalog.*) %s))::pg_catalog.int4::pg_catalog.text',
+                              far) END),
             ('ivfflat', 'ivfflat.probes',
              CASE WHEN embeddb.is_coarse(spec) THEN quote_literal(i.probes)
                   ELSE format('LEAST(32768, embeddb.effort(%s, %s, %s))::pg_catalog.text', embedding, wanted, i.probes) END),
