@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,7 @@ Samples = NDArray[np.float32]
 MIN_SECONDS: Final = 0.025
 #: -80 dB of full scale: below it is the noise of a 16 bit recording of nothing.
 SILENCE: Final = 1e-4
+_FINEST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,15 +60,21 @@ def check(waveform: Waveform, name: str = "audio") -> None:
 
 
 def resample(waveform: Waveform, rate: int) -> Waveform:
-    """The same sound at ``rate`` Hz, by a polyphase filter (scipy.signal.resample_poly)."""
+    """The same sound at ``rate`` Hz, by a polyphase filter (scipy.signal.resample_poly).
+
+    Rates in an odd proportion are taken to be in the nearest one of numbers up to ten thousand, within some 0.01%: the
+    filter is as long as the larger number, and what a header claims must not choose the memory.
+    """
     if rate == waveform.rate:
         return waveform
     try:
         from scipy.signal import resample_poly
     except ImportError as error:
         raise MissingExtra(f"sound needs scipy: pip install 'embeddb[audio]' ({error})") from error
-    common = math.gcd(rate, waveform.rate)
-    samples = resample_poly(waveform.samples, rate // common, waveform.rate // common)
+    proportion = Fraction(rate, waveform.rate).limit_denominator(_FINEST)
+    if not proportion:
+        raise SourceError(f"{waveform.rate:,} Hz is no rate of a recording")
+    samples = resample_poly(waveform.samples, proportion.numerator, proportion.denominator)
     return Waveform(samples.astype(np.float32), rate)
 
 

@@ -102,7 +102,9 @@ def _mono(encoded: bytes, name: str, max_seconds: float) -> Waveform:
     except (soundfile.SoundFileError, RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, SourceError):
             raise
-        raise SourceError(f"{name}: it does not decode as sound: {error}") from error
+        # Without the name that libsndfile's error gives the object.
+        said = error.error_string if isinstance(error, soundfile.LibsndfileError) else error
+        raise SourceError(f"{name}: it does not decode as sound: {said}") from error
 
 
 def _blocks(file: soundfile.SoundFile, name: str, limit: int, max_seconds: float) -> list[Samples]:

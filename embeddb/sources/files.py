@@ -259,20 +259,17 @@ def _naming(name: str | os.PathLike[str]) -> Iterator[str]:
     except ImportError as error:
         raise MissingExtra(f"{shown} needs a package that is not installed: {error}") from error
     except Exception as error:  # fsspec's file systems raise whatever their libraries do
+        refusal = next((cause for cause in http.chain(error) if isinstance(cause, SourceError)), None)
+        if refusal is not None:
+            raise SourceError(f"{shown}: {refusal}") from error
         kind = TransientSourceError if _passes(error) else SourceError
         raise kind(f"{shown}: it cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _passes(error: Exception) -> bool:
-    """Whether trying again later is right. A refusal of ours, however a library wraps it, stands."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    if any(isinstance(cause, SourceError) or http.is_final(cause) for cause in chain):
-        return False
-    return any(
+    """Whether trying again later is right."""
+    chain = http.chain(error)
+    return not any(map(http.is_final, chain)) and any(
         isinstance(cause, TimeoutError | ConnectionError)
         or http.passes(cause)
         or (isinstance(cause, OSError) and cause.errno in _PASSING)

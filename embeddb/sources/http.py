@@ -48,6 +48,16 @@ def filesystem(check_url: Callable[[str], object], *, private: bool, seconds: fl
     return HTTPFileSystem(get_client=make_client, skip_instance_cache=True, use_listings_cache=False)
 
 
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and those that it came of: a refusal of ours stands, however a library wraps it."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
 def passes(error: BaseException) -> bool:
     """Whether a request that failed so may succeed later."""
     aiohttp = sys.modules.get("aiohttp")

@@ -87,6 +87,8 @@ def decode(data: bytes, *, name: str = "image", max_bytes: int = MAX_BYTES, max_
         raise
     except PIL.UnidentifiedImageError as error:
         raise SourceError(f"{name}: it is none of {', '.join(FORMATS)}, or damaged at its beginning") from error
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise SourceError(f"{name}: more pixels than Pillow reads (PIL.Image.MAX_IMAGE_PIXELS): shrink it") from error
     except Exception as error:  # a hostile file makes Pillow's decoders raise anything
         raise SourceError(f"{name}: it does not decode as an image: {type(error).__name__}: {error}") from error
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def with_nan() -> bytes:
     ("data", "fault"),
     [
         (b"", "empty"),
-        (b"no sound at all" * 100, "decode"),
+        (b"no sound at all" * 100, "as sound: Format not recognised"),
         (encoded(np.zeros(16_000), 16_000, "WAV"), "silent"),
         (encoded(np.zeros(0), 16_000, "WAV"), "0.0 ms"),
         (encoded(tone(440, 0.02, 16_000), 16_000, "WAV"), "20.0 ms"),
@@ -146,6 +147,21 @@ def test_resampling_keeps_a_tone_and_drops_what_the_new_rate_cannot_hold() -> No
     assert len(low) == 16_000
     assert abs(loudest(low) - 440) < 2
     assert np.abs(high.samples[1_000:-1_000]).max() < 0.02
+
+
+def test_the_rate_that_a_header_claims_does_not_choose_the_memory() -> None:
+    sound = Waveform(tone(440, 1.0, 44_100).astype(np.float32), 10_000_019)
+    tracemalloc.start()
+    try:
+        resampled = resample(sound, 16_000)
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    assert resampled.seconds == pytest.approx(sound.seconds, rel=0.02)
+    near = resample(Waveform(tone(440, 1.0, 47_999).astype(np.float32), 47_999), 16_000)
+    assert abs(loudest(near) - 440) < 2
+    with pytest.raises(SourceError, match="no rate of a recording"):
+        resample(Waveform(np.ones(9, np.float32), 2**31), 16_000)
 
 
 @pytest.mark.parametrize(("samples", "rate"), [(np.ones((2, 3), np.float32), 8_000), (np.ones(3, np.float32), 0)])

@@ -142,6 +142,8 @@ def test_private_addresses_are_not_connected_to(site: tuple[str, list[str]]) -> 
         with pytest.raises(SourceError) as caught:
             files.read(f"http://{host}:{port}/photos/a.png")
         assert host in str(caught.value)
+    with pytest.raises(SourceError, match=r"/a\.png: 127\.0\.0\.1 is not a public address: .*private=True"):
+        files.read(f"http://127.0.0.1:{port}/photos/a.png")
     assert not asked
     assert Files("http://", private=True).read(f"http://localhost:{port}/photos/a.png") == b"a"  # the control
 
