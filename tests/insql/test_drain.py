@@ -169,6 +169,7 @@ def test_only_what_is_registered_for_it(drained: Database, words: WordVectors) -
         with pytest.raises(psycopg.Error, match="this database cannot embed the rows of") as raised:
             drained.execute(CALL)
         assert raised.value.sqlstate == "EB004"
+        assert "Run embeddb sql install" in str(raised.value.diag.message_hint)
         drained.execute(back)
     for change in (
         "UPDATE embeddb.embedding SET state = 'paused'",

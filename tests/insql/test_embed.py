@@ -182,6 +182,8 @@ def test_what_cannot_be_embedded_is_an_error(articles: Database, call: Any, stat
         with pytest.raises(psycopg.Error, match=message) as raised:
             articles.execute("SELECT " + call)
         assert raised.value.sqlstate == state
+        # A Hashing cannot be installed, so no hint says so.
+        assert "sql install" not in str(raised.value.diag.message_hint)
     finally:
         articles.execute("RESET ROLE; SELECT embeddb.unregister('notes.embedding'); DROP TABLE notes")
 

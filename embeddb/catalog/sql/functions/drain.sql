@@ -87,7 +87,10 @@ BEGIN
                     WHERE e.id = coalesce(target, e.id) AND embeddb.embeds_documents(e.encoder)) THEN
         RAISE EXCEPTION 'this database cannot embed the rows of %', coalesce(embedding, 'any embedding')
             USING ERRCODE = 'EB004', DETAIL = 'No encoder of its own is installed here, or one of an older version.',
-                  HINT = format('Run embeddb sql install %s, or a worker.', coalesce(embedding, 'table.column'));
+                  HINT = CASE WHEN EXISTS (SELECT FROM embeddb.embedding e
+                                            WHERE e.id = coalesce(target, e.id) AND embeddb.has_sql(e.encoder))
+                              THEN format('Run embeddb sql install %s, or a worker.', coalesce(embedding, 'table.column'))
+                              ELSE 'Run a worker: embeddb worker.' END;
     END IF;
     RETURN target;
 END $$;

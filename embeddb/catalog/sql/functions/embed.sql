@@ -91,8 +91,17 @@ BEGIN
                             WHEN mode = 'fast' THEN 'No fast encoder is installed for it.'
                             ELSE format('No vector of this text is remembered, and its encoder (%s) is not installed.',
                                         coalesce(e.config ->> 'model', e.config ->> 'type')) END,
-              HINT = format('Run embeddb sql install %1$s, or embeddb distill %1$s, or pass a vector.', embedding);
+              HINT = concat('Pass a vector', CASE WHEN embeddb.has_sql(e.id)
+                                                        AND (mode IS DISTINCT FROM 'fast' OR e.config ->> 'type' = 'words')
+                                                  THEN ', or run embeddb sql install ' || embedding END,
+                            CASE WHEN mode IS DISTINCT FROM 'exact' THEN ', or run embeddb distill ' || embedding END, '.');
 END $$;
+
+-- Is the encoder of a kind that embeddb sql install knows?
+CREATE OR REPLACE FUNCTION embeddb.has_sql(encoder integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT x.config ->> 'type' IN ('sentence-transformer', 'words') FROM embeddb.encoder x WHERE x.id = encoder
+$$;
 
 -- The vector of a text by a transformer in the database, after `prompt`.
 CREATE OR REPLACE FUNCTION embeddb.transformer_embed(model embeddb.transformer, query text, prompt text)
