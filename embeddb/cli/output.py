@@ -55,7 +55,8 @@ def engine_of(url: str | None) -> Iterator[Engine]:
     """An engine for the database that is meant, disposed of at the end."""
     from sqlalchemy import create_engine
 
-    engine = create_engine(database_url(url))
+    # A connection that stood idle while a model was trained may be gone.
+    engine = create_engine(database_url(url), pool_pre_ping=True)
     try:
         yield engine
     finally:

@@ -14,7 +14,7 @@ from embeddb.cli.train_history import als, gru4rec, item2vec
 from embeddb.cli.train_speaker import speaker
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Engine
 
     from embeddb.encoders.words import WordVectors
 
@@ -22,8 +22,10 @@ app = typer.Typer(help="Train encoders on your own rows.", no_args_is_help=True)
 for command in (speaker, item2vec, als, gru4rec):
     app.command()(command)
 
-Source = Annotated[str, typer.Argument(metavar="TABLE.COLUMN", help="Whose texts to train on.")]
 Folder = Annotated[Path, typer.Option("--folder", "-o", help="Where to write the model.")]
+Source = Annotated[
+    str | None, typer.Argument(metavar="TABLE.COLUMN", help="Whose texts to train on.", show_default=False)
+]
 Query = Annotated[
     str | None, typer.Option(help="Train on the first column of this SELECT instead.", show_default=False)
 ]
@@ -37,8 +39,8 @@ Seed = Annotated[int, typer.Option(help="Another seed, another model.")]
 
 @app.command()
 def word2vec(
-    source: Source,
     folder: Folder,
+    source: Source = None,
     url: UrlOption = None,
     query: Query = None,
     dim: Dim = 100,
@@ -55,14 +57,14 @@ def word2vec(
     recipe = WordRecipe(
         dim=dim, window=window, epochs=epochs, least=least, skip_gram=skip_gram, threads=threads, seed=seed
     )
-    with _texts(url, source, query) as (connection, texts), progress_bar("Training") as progress:
-        _tell(connection, train_word2vec(texts, folder, recipe, progress=progress))
+    with _texts(url, source, query) as (engine, texts), progress_bar("Training") as progress:
+        _tell(engine, train_word2vec(texts, folder, recipe, progress=progress))
 
 
 @app.command()
 def fasttext(
-    source: Source,
     folder: Folder,
+    source: Source = None,
     url: UrlOption = None,
     query: Query = None,
     dim: Dim = 100,
@@ -77,14 +79,14 @@ def fasttext(
     from embeddb.train.words import WordRecipe, train_fasttext
 
     recipe = WordRecipe(dim=dim, window=window, epochs=epochs, least=least, buckets=buckets, threads=threads, seed=seed)
-    with _texts(url, source, query) as (connection, texts), progress_bar("Training") as progress:
-        _tell(connection, train_fasttext(texts, folder, recipe, progress=progress))
+    with _texts(url, source, query) as (engine, texts), progress_bar("Training") as progress:
+        _tell(engine, train_fasttext(texts, folder, recipe, progress=progress))
 
 
 @app.command()
 def glove(
-    source: Source,
     folder: Folder,
+    source: Source = None,
     url: UrlOption = None,
     query: Query = None,
     dim: Dim = 100,
@@ -97,40 +99,50 @@ def glove(
     from embeddb.train.glove import GloveRecipe, train_glove
 
     recipe = GloveRecipe(dim=dim, window=window, epochs=epochs, least=least, seed=seed)
-    with _texts(url, source, query) as (connection, texts), progress_bar("Training") as progress:
-        _tell(connection, train_glove(texts, folder, recipe, progress=progress))
+    with _texts(url, source, query) as (engine, texts), progress_bar("Training") as progress:
+        _tell(engine, train_glove(texts, folder, recipe, progress=progress))
 
 
 @app.command()
 def adapt(
-    source: Source,
     model: Annotated[Path, typer.Option(help="Vectors: a folder, or a file of word2vec, GloVe or FastText.")],
     folder: Folder,
+    source: Source = None,
     url: UrlOption = None,
     query: Query = None,
 ) -> None:
     """Fit word vectors from elsewhere to your texts: how often each word occurs, and what all texts have in common."""
     from embeddb.train.words import adapt
 
-    with _texts(url, source, query) as (connection, texts), err.status("Reading …"):
-        _tell(connection, adapt(model, texts, folder))
+    with _texts(url, source, query) as (engine, texts), err.status("Reading …"):
+        _tell(engine, adapt(model, texts, folder))
 
 
 @contextmanager
-def _texts(url: str | None, source: str, query: str | None) -> Iterator[tuple[Connection, Iterator[str]]]:
-    """A connection for the catalog, and the texts, through one of their own that is only read from."""
+def _texts(url: str | None, source: str | None, query: str | None) -> Iterator[tuple[Engine, Iterator[str]]]:
+    """The database, and the texts, through a connection that is open only while they are read."""
     from sqlalchemy import text
 
     from embeddb.train.rows import texts
 
-    with engine_of(url) as engine, engine.connect() as reading, engine.begin() as connection:
-        yield connection, texts(reading, text(query) if query else source)
+    if (source is None) == (query is None):
+        raise typer.BadParameter("name TABLE.COLUMN, or a --query instead of it")
+    given = source if source is not None else text(query or "")
+
+    with engine_of(url) as engine:
+
+        def read() -> Iterator[str]:
+            with engine.connect() as reading:
+                yield from texts(reading, given)
+
+        yield engine, read()
 
 
-def _tell(connection: Connection, encoder: WordVectors) -> None:
+def _tell(engine: Engine, encoder: WordVectors) -> None:
     from embeddb.train.rows import register_encoder
 
-    registered = register_encoder(connection, encoder)
+    with engine.begin() as connection:
+        registered = register_encoder(connection, encoder)
     words = encoder.loaded.words
     out.print(f"{len(words):,} words of {encoder.dim} dimensions in {encoder.model}")
     out.print(f"encoder: {encoder!r}" + (", registered in the catalog" if registered else ""), markup=False)

@@ -12,7 +12,7 @@ import typer
 from embeddb.cli.output import UrlOption, engine_of, err, out, progress_bar
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Engine
 
     from embeddb.errors import SourceError
     from embeddb.waveform import Waveform
@@ -61,26 +61,27 @@ def speaker(
         else:
             from embeddb.train.rows import register_encoder
 
-            with _rows(url, source, label, roots) as (connection, rows):
+            with _rows(url, source, label, roots) as (engine, rows):
                 encoder = train_speaker(rows, folder, recipe, start=start, report=report)
-                registered = register_encoder(connection, encoder)
+                with engine.begin() as connection:
+                    registered = register_encoder(connection, encoder)
     out.print(f"{encoder.dim} dimensions in {encoder.model}")
     out.print(f"encoder: {encoder!r}" + (", registered in the catalog" if registered else ""), markup=False)
 
 
 @contextmanager
-def _rows(url: str | None, source: str, label: str, roots: list[str] | None) -> Iterator[tuple[Connection, Rows]]:
-    """A connection for the catalog, and the rows, through one of their own that is open only while they are read."""
+def _rows(url: str | None, source: str, label: str, roots: list[str] | None) -> Iterator[tuple[Engine, Rows]]:
+    """The database, and the rows, through a connection that is open only while they are read."""
     from embeddb.sources.files import Files
     from embeddb.train.sounds import sounds
 
     def skipped(error: SourceError) -> None:
         err.print(f"left out: {error}", markup=False)
 
-    with engine_of(url) as engine, engine.begin() as connection:
+    with engine_of(url) as engine:
 
         def rows() -> Rows:
             with engine.connect() as reading:
                 yield from sounds(reading, source, label, Files(*roots) if roots else None, skipped=skipped)
 
-        yield connection, rows()
+        yield engine, rows()

@@ -25,6 +25,19 @@ WEIGHTS: Final = "model.safetensors"
 _digests: Final[Memo[Identity, str]] = Memo()
 
 
+def prepare(folder: str | Path) -> Path:
+    """The folder, made where there is none: an error before hours of training, not after them. Raises EncoderError."""
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK)
+    except OSError as error:
+        raise EncoderError(f"{path}: no model can be written there: {error.strerror}") from error
+    if not writable:
+        raise EncoderError(f"{path}: no model can be written there: it may not be written to")
+    return path
+
+
 def write(folder: Path, config: Mapping[str, Any], tensors: Tensors) -> None:
     """Write a model, over an older one of the same folder if there is one. ``config["kind"]`` says what it is."""
     from safetensors.numpy import save

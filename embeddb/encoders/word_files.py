@@ -182,6 +182,8 @@ def _binary(stream: BinaryIO, count: int, width: int, file: Path) -> Iterator[Ro
             raise EncoderError(f"{file} ends after {number} of {count} words: it was cut off")
         # Some writers end a vector with a line break.
         yield bytes(word.lstrip(b"\n")), np.frombuffer(data, "<f4")
+    if stream.read(2).strip():
+        raise EncoderError(f"{file} goes on after {count} words: one holds a space, which this format cannot tell")
 
 
 def _gather(rows: Iterable[Row], file: Path) -> Words:

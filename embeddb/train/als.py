@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embeddb.encoders import model_folder
 from embeddb.encoders.history import catalogue
 from embeddb.encoders.history.als import ALS
 from embeddb.encoders.settings import require
@@ -38,6 +39,7 @@ def train_als(
     als = require("implicit.cpu.als", "history", "ALS")
     sparse = require("scipy.sparse", "history", "ALS")
     threadpoolctl = require("threadpoolctl", "history", "ALS")
+    model_folder.prepare(folder)
     items, known = gather(events, recipe.least)
     places = {item: place for place, item in enumerate(items)}
     rows = np.repeat(np.arange(len(known)), [len(history) for history in known])

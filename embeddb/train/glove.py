@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddb.encoders import sif
+from embeddb.encoders import model_folder, sif
 from embeddb.encoders.settings import require
 from embeddb.encoders.word_store import SMOOTHING, Words
 from embeddb.encoders.words import WordVectors
@@ -73,7 +73,7 @@ def train_glove(
     two sides', as in the paper. Raises EncoderError where fewer than two words occur often enough.
     """
     torch = require("torch", "words", "GloVe")
-    folder = Path(folder)
+    folder = model_folder.prepare(folder)
     with tempfile.TemporaryDirectory() as scratch:
         corpus = spool(texts, Path(scratch) / "corpus.txt")
         vocabulary = corpus.vocabulary(recipe.least)

@@ -64,6 +64,7 @@ def train_gru4rec(
     import torch
     from torch.nn.functional import cross_entropy, dropout, normalize
 
+    model_folder.prepare(folder)
     items, known = gather(events, recipe.least)
     places = {item: place for place, item in enumerate(items)}
     sequences = [[places[event.item] for event in history][-recipe.length - 1 :] for history in known]

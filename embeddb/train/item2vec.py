@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddb.encoders import model_folder
 from embeddb.encoders.history import catalogue
 from embeddb.encoders.history.item_vectors import ItemVectors
 from embeddb.encoders.settings import require
@@ -53,6 +54,7 @@ def train_item2vec(
     """
     callbacks = require("gensim.models.callbacks", "history", "item2vec")
     word2vec = require("gensim.models.word2vec", "history", "item2vec")
+    model_folder.prepare(folder)
     items, known = gather(events, recipe.least)
     places = {item: place for place, item in enumerate(items)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, LargeBinary, select
 
 from embeddb.errors import SourceError
 from embeddb.sources.files import Files
@@ -13,7 +13,7 @@ from embeddb.sources.inputs import Reader
 from embeddb.train.rows import column_of, of_table
 from embeddb.waveform import Waveform
 
-#: Rows that are fetched at a time; a row may hold a whole file.
+#: Rows that are fetched at a time, of names; of those that hold whole files it is one.
 _FETCHED: Final = 16
 
 
@@ -36,7 +36,8 @@ def sounds(
     statement = select(column, labels).where(column.is_not(None), labels.is_not(None))
     read = Reader("audio", files).reading()
     ordered = statement.order_by(*column.table.primary_key)
-    with connection.execution_options(yield_per=_FETCHED).execute(ordered) as result:
+    fetched = 1 if isinstance(column.type, LargeBinary) else _FETCHED
+    with connection.execution_options(yield_per=fetched).execute(ordered) as result:
         for value, name in result:
             try:
                 found = read(value if isinstance(value, str) else bytes(value))

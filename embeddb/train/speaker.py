@@ -85,7 +85,7 @@ def train_speaker(
     """
     import torch
 
-    folder = Path(folder)
+    folder = model_folder.prepare(folder)
     voices, unheard = _hold_out(Voices.read(rows), recipe)
     torch.manual_seed(recipe.seed)
     original, voices = voices, voices.at_speeds(recipe.speeds, same=recipe.labels == "words")

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddb.encoders import sif, word_files, word_store
+from embeddb.encoders import model_folder, sif, word_files, word_store
 from embeddb.encoders.settings import require
 from embeddb.encoders.word_store import SMOOTHING, Words
 from embeddb.encoders.words import WordVectors
@@ -85,6 +85,7 @@ def adapt(model: str | Path, texts: Iterable[str], folder: str | Path, *, smooth
     ``model``: a folder or file as for ``WordVectors``. Worth it for every model that came without counts.
     """
     words = WordVectors(str(model)).loaded
+    model_folder.prepare(folder)
     with tempfile.TemporaryDirectory() as scratch:
         corpus = spool(texts, Path(scratch) / "corpus.txt")
         counts: NDArray[np.int64] = np.zeros(len(words.words), np.int64)
@@ -139,6 +140,7 @@ class _Ticking:
 def _train(
     texts: Iterable[str], folder: str | Path, recipe: WordRecipe, progress: Progress | None, make: Callable[..., Any]
 ) -> WordVectors:
+    model_folder.prepare(folder)
     with tempfile.TemporaryDirectory() as scratch:
         corpus = spool(texts, Path(scratch) / "corpus.txt")
         vocabulary = corpus.vocabulary(recipe.least)

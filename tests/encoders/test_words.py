@@ -143,6 +143,13 @@ def test_every_format_gives_the_same(tmp_path: Path) -> None:
     assert len(prints) == 2  # in the binary format a space becomes an underscore
 
 
+def test_a_word_with_a_space_does_not_shift_a_binary_file_unseen(tmp_path: Path) -> None:
+    words = _some()
+    (tmp_path / "w2v.bin").write_bytes(_binary(words, line_breaks=False).replace(b"_", b" "))
+    with pytest.raises(EncoderError, match=r"goes on after|NaN|no word"):
+        WordVectors(str(tmp_path / "w2v.bin")).encode_documents(["king"])
+
+
 def test_vectors_are_mapped_and_read_only(tmp_path: Path) -> None:
     word_store.write(tmp_path / "folder", _some(counts=np.arange(1, 15)))
     found = WordVectors(str(tmp_path / "folder")).loaded

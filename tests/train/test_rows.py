@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from embeddb.catalog.install import install
 from embeddb.encoders.words import WordVectors
-from embeddb.errors import SourceError
+from embeddb.errors import EncoderError, SourceError
 from embeddb.train.rows import register_encoder, texts
 
 typer_testing = pytest.importorskip("typer.testing", reason="needs the extra embeddb[cli]")
@@ -101,6 +101,30 @@ def test_commands_train_write_and_register(articles: Engine, tmp_path: Path, com
         assert register_encoder(connection, encoder)
         assert connection.scalar(text("SELECT count(*) FROM embeddb.encoder")) == 1
     assert isinstance(run(command, "articles.title").exception, SourceError)
+
+
+def test_no_transaction_is_open_while_a_model_is_trained(articles: Engine) -> None:
+    from embeddb.cli.train import _texts
+
+    url = articles.url.render_as_string(hide_password=False)
+    with _texts(url, None, "SELECT body FROM articles LIMIT 3") as (engine, found):
+        assert len(list(found)) == 3
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            open_ = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+            assert connection.scalar(text(open_)) == 0
+
+
+def test_what_cannot_be_done_is_said_before_it_is_begun(articles: Engine, tmp_path: Path) -> None:
+    from embeddb.cli.train import app
+
+    (tmp_path / "file").touch()
+    url = articles.url.render_as_string(hide_password=False)
+    arguments = ["word2vec", "--url", url, "--folder", str(tmp_path / "file" / "model")]
+    said = typer_testing.CliRunner().invoke(app, [*arguments, "articles.body"]).exception
+    assert isinstance(said, EncoderError)
+    assert "no model can be written there" in str(said)
+    for neither in ([], ["articles.body", "--query", "SELECT 1"]):
+        assert "--query instead of it" in typer_testing.CliRunner().invoke(app, [*arguments, *neither]).output
 
 
 def test_adapting_vectors_from_elsewhere(articles: Engine, tmp_path: Path) -> None:
