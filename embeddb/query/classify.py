@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from sqlalchemy import ColumnElement, Float, Integer, Select, bindparam, cast, func, literal_column, select
 from sqlalchemy.orm import QueryableAttribute
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
 from embeddb.query.for_each import for_each
+from embeddb.query.given import whole
 from embeddb.query.pool import nearest_in, same
 
 Votes = Literal["distance", "uniform"]
@@ -46,10 +48,11 @@ def classify(
         raise QueryError(f"classify: weights are 'distance' or 'uniform', not {weights!r}")
     if weights == "distance" and found.settings.metric_name == "inner_product":
         raise QueryError("classify: an inner product is no distance to divide by: use weights='uniform'")
-    if k < 1:
-        raise QueryError(f"classify: k is the number of neighbours, at least 1, not {k}")
+    k = whole(k, "classify: k is the number of neighbours")
+    if not isinstance(label, QueryableAttribute | ColumnElement):
+        raise QueryError(f"classify: label is a column, like Article.topic, not {label!r}")
     name: ColumnElement[Any] = label.__clause_element__() if isinstance(label, QueryableAttribute) else label
-    if isinstance(query, list | tuple) and not all(isinstance(each, int | float) for each in query):
+    if _are_several(query):
         rows = for_each(embedding, list(query), k, among=among, exact=exact)
         ordinal, distance = rows.selected_columns["ordinal"], rows.selected_columns["distance"]
         figures = _figures(name, _vote(distance, weights), [ordinal])
@@ -63,6 +66,12 @@ def classify(
     statement = select(*figures).select_from(found.entity).join(near, same(near, found.key))
     voting = func.count(name) > literal_column("0")
     return statement.group_by(name).having(voting).order_by(figures[1].desc(), name)
+
+
+def _are_several(query: Any) -> bool:
+    if isinstance(query, np.ndarray):
+        return query.ndim > 1
+    return isinstance(query, list | tuple) and not all(isinstance(each, int | float) for each in query)
 
 
 def _vote(distance: ColumnElement[Any], weights: Votes) -> ColumnElement[float]:

@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, array
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, Embedding, resolve
+from embeddb.query.given import number, whole
 from embeddb.query.pool import keys_of, nearest_in, same
 
 _ONE = literal_column("1", Integer)
@@ -52,10 +53,10 @@ def diverse(
     computes about ``k · candidates`` distances.
     """
     found = resolve(embedding, "diverse")
-    if not 0 <= relevance <= 1:
+    if not 0 <= number(relevance, "diverse: relevance") <= 1:
         raise QueryError(f"diverse: relevance is from 0 to 1, not {relevance!r}")
-    if not 1 <= k <= candidates:
-        raise QueryError(f"diverse: k is at least 1 and at most the candidates, {candidates}, not {k}")
+    if whole(k, "diverse: k is the number of rows") > whole(candidates, "diverse: candidates are rows to choose from"):
+        raise QueryError(f"diverse: k is at most the candidates, {candidates}, not {k}")
     limit = bindparam("candidates", candidates, Integer, unique=True)
     near = nearest_in(found, query, limit, exact=exact, recall=recall).subquery()
     source = found.another()

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, cast, func
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
+from embeddb.query.given import number
 from embeddb.query.lateral import sql_type
 from embeddb.query.scan import MARGIN, few, holds_distances, relaxed
 
@@ -43,10 +44,8 @@ def duplicates(
         raise QueryError("duplicates takes an embedding and the same one of an alias: aliased(Article).embedding")
     if (distance is None) == (score is None):
         raise QueryError("duplicates takes a distance or a score: the first is an upper bound, the second a lower one")
-    limit = distance if score is None else score
-    if limit is None or limit != limit:
-        raise QueryError(f"duplicates: {limit!r} is no bound")
-    bound = bindparam("bound", float(limit), Float(53), unique=True)
+    limit = number(distance if score is None else score, "duplicates: the bound")
+    bound = bindparam("bound", limit, Float(53), unique=True)
 
     def inside(measured: ColumnElement[Any]) -> ColumnElement[bool]:
         return measured <= bound if score is None else one.metric.score(measured) >= bound

@@ -76,6 +76,10 @@ class Embedding:
         """
         if among is None:
             among = select(self.entity)
+        elif not isinstance(among, Select) or not any(
+            source.is_derived_from(self.column.table) for source in among.columns_clause_froms
+        ):
+            raise QueryError(f"{what}: among is a select of {self.entity}, with filters and joins, not {among!r}")
         elif among._limit_clause is not None or among._fetch_clause is not None or among._offset_clause is not None:
             raise QueryError(f"{what}: among is a select of the rows to search, with filters and joins and no limit")
         rows = among.order_by(None).with_only_columns(*self.key, maintain_column_froms=True)

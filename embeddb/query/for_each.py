@@ -14,11 +14,13 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    inspect,
     literal_column,
     select,
     true,
     type_coerce,
 )
+from sqlalchemy.orm import InstanceState
 from sqlalchemy.types import TypeDecorator
 
 from embeddb.encoders import embed_queries
@@ -30,6 +32,7 @@ from embeddb.orm.serving import serving_encoder
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import unwrapped
 from embeddb.query.embedding import AnyEmbedding, resolve
+from embeddb.query.given import listed
 from embeddb.query.lateral import nearest_to, sql_type
 from embeddb.vectors import to_text
 from embeddb.vectors.bits import as_bits
@@ -54,9 +57,7 @@ def for_each(
     The texts are encoded when the statement executes; one compiled statement serves lists of any length.
     """
     found = resolve(embedding, "for_each")
-    if isinstance(queries, str):
-        raise QueryError(f"for_each takes a list of queries, not one, {queries!r}: see nearest")
-    given = queries if isinstance(queries, BindParameter) else bindparam("queries", list(queries), unique=True)
+    given = queries if isinstance(queries, BindParameter) else bindparam("queries", _listed(queries), unique=True)
     listed = cast(type_coerce(given, QueryTexts(found.settings)), ARRAY(Text))
     texts = func.unnest(listed).table_valued("text", with_ordinality="place").render_derived()
     # A common table expression, so that each text is read as a vector once.
@@ -74,6 +75,13 @@ def for_each(
     return statement.join(found.entity, same).order_by(each.c.ordinal, near.c.distance)
 
 
+def _listed(queries: Any) -> list[Any]:
+    found = listed(queries, "for_each takes a list of queries; nearest takes one")
+    if any(isinstance(inspect(query, raiseerr=False), InstanceState) for query in found):
+        raise QueryError("for_each takes texts and vectors: for rows see knn_join, or similar_to")
+    return found
+
+
 class QueryTexts(TypeDecorator[Any]):
     """A list of queries as an array of vectors in pgvector's text format, which every driver can send."""
 
@@ -87,7 +95,7 @@ class QueryTexts(TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> list[str]:
         """Encode the list, off the event loop where there is one."""
         try:
-            return offload(self._encode, list(value))
+            return offload(self._encode, _listed(value))
         except EmbeddbError as error:
             raise unwrapped(error) from None
 

@@ -15,8 +15,10 @@ from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import (
     ColumnElement,
+    Enum,
     Float,
     Select,
+    String,
     Text,
     bindparam,
     cast,
@@ -31,6 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSQUERY, TSVECTOR
 from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.sql.selectable import AliasedReturnsRows
+from sqlalchemy.types import NullType
 
 from embeddb.errors import QueryError
 from embeddb.query.pool import Filters, keys, keys_of
@@ -73,7 +76,8 @@ class FullText:
             return ready.__clause_element__() if isinstance(ready, QueryableAttribute) else ready
         whole: Any = None
         for each in self.columns:
-            present = func.coalesce(each, _inline(""))
+            words = isinstance(each.type, String) and not isinstance(each.type, Enum)
+            present = func.coalesce(each if words else cast(each, Text), _inline(""))
             whole = present if whole is None else whole.op("||")(_inline(" ")).op("||")(present)
         return func.to_tsvector(self.regconfig, whole, type_=TSVECTOR)
 
@@ -83,6 +87,16 @@ def fulltext(*columns: QueryableAttribute[Any] | ColumnElement[Any], config: str
     if not columns:
         raise QueryError("fulltext takes the columns to search, like Article.title")
     return FullText(columns, config)
+
+
+def as_text(text: Any, config: str) -> FullText:
+    """What a text leg searches: as it is given, a tsvector column, or a column of text, read as one."""
+    if isinstance(text, FullText):
+        return text
+    kind = getattr(text, "type", None)
+    if not isinstance(kind, TSVECTOR | NullType | String):
+        raise QueryError(f"a text is a tsvector column or fulltext(…) of columns, not {text!r}")
+    return FullText((text,), config, ready=not isinstance(kind, String))
 
 
 def matches(match: str) -> Match:

@@ -27,7 +27,8 @@ from sqlalchemy.orm import QueryableAttribute
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, Embedding, primary_key, resolve
-from embeddb.query.fulltext import FullText, Match, matches, ranked_by_text
+from embeddb.query.fulltext import FullText, Match, as_text, matches, ranked_by_text
+from embeddb.query.given import number, whole
 from embeddb.query.pool import Filters, keys, keys_of, nearest_in, same
 
 
@@ -119,12 +120,12 @@ def text_leg(
 ) -> TextLeg:
     """A leg of ``hybrid``: the rows whose words match ``query``, a string or ``bindparam("words")``.
 
-    ``text``: a tsvector column, or ``fulltext(Article.title, Article.body)``, which says its own configuration.
+    ``text``: a tsvector column, a column of text, or ``fulltext(Article.title, Article.body)``, which says its own
+    configuration.
     ``match``: "any" word, in the order of BM25 (a question in whole sentences finds something); or "websearch",
     Postgres's syntax with quotes, ``or`` and ``-``, where all words must match, in the order of ts_rank_cd.
     """
-    found = text if isinstance(text, FullText) else FullText((text,), config, ready=True)
-    return TextLeg(found, query, float(weight), matches(match))
+    return TextLeg(as_text(text, config), query, float(weight), matches(match))
 
 
 def rank_leg(entity: Any, order: ColumnElement[Any], *criteria: ColumnElement[bool], weight: float = 1.0) -> RankLeg:
@@ -158,11 +159,12 @@ def hybrid(
     legs = _legs(first, others, text)
     if weights is not None and len(weights) != len(legs):
         raise QueryError(f"hybrid has {len(legs)} legs and {len(weights)} weights: give one for each")
-    shares = [float(weight) for weight in weights or [leg.weight for leg in legs]]
+    shares = [number(weight, "hybrid: a weight") for weight in weights or [leg.weight for leg in legs]]
     if not all(0 <= share < float("inf") for share in shares):
         raise QueryError(f"hybrid: weights are 0 or more, not {shares}")
-    if k < 0 or candidates < 1:
-        raise QueryError(f"hybrid: k is 0 or more and candidates at least 1, not {k} and {candidates}")
+    candidates = whole(candidates, "hybrid: candidates are the rows of each leg")
+    if number(k, "hybrid: k") < 0:
+        raise QueryError(f"hybrid: k is 0 or more, not {k}")
     entity = legs[0].entity
     if any(leg.entity is not entity for leg in legs):
         names = ", ".join(str(leg.entity) for leg in legs)

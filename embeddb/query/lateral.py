@@ -19,13 +19,13 @@ from sqlalchemy import CTE, Integer, Select, bindparam, cast, func, literal_colu
 from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from embeddb.errors import QueryError
 from embeddb.orm.bit_types import BIT, QueryBits
 from embeddb.orm.query_vector import parameter_type
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.query.candidates import DEARER
 from embeddb.query.embedding import Embedding, in_full
+from embeddb.query.given import whole
 from embeddb.query.scan import holds_distances, relaxed
 
 
@@ -33,8 +33,7 @@ def nearest_to(
     embedding: Embedding, vector: KeyedColumnElement[Any], k: int, among: Select[Any] | None, exact: bool, *, what: str
 ) -> LateralFromClause:
     """The keys and the distance of the ``k`` rows nearest to a column of a row outside."""
-    if k < 1:
-        raise QueryError(f"{what}: k is the number of rows for each, at least 1, not {k}")
+    k = whole(k, f"{what}: k is the number of rows for each")
     settings, table = embedding.settings, vector.table
     # In a subquery, because the settings go around it in another, which must not read the column's table anew.
     outside = cast(select(vector).correlate(table).scalar_subquery(), sql_type(settings))

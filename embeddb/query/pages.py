@@ -7,7 +7,6 @@ all that tie with the last of those (FETCH … WITH TIES), and sorts them. See h
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +26,8 @@ from sqlalchemy.orm import InstanceState
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
+from embeddb.query.given import key_of, number, whole
+from embeddb.query.pool import Anchor, Filters
 from embeddb.query.scan import MARGIN, holds_distances, relaxed
 
 
@@ -42,19 +43,18 @@ def page(
     """Select one page of the rows nearest to ``query``: ``size`` rows of ``(entity, distance)``.
 
     ``embedding``, ``query``, ``exact``: as for ``nearest``. ``after``: where the last page ended, as its last row, or
-    as ``(distance, key)``, the key a tuple where it has several columns; None for the first page. ``among``: a select
-    of the entity whose filters and joins say which rows to search, the same for each page.
+    as ``(distance, key)``, the key a tuple where it has several columns; None for the first page. ``where`` and
+    ``join``, the same for each page, say which rows to search; so does ``among``, a select of the entity.
 
     No row comes twice, and a page is full while there are rows, whatever is written meanwhile. With ``exact`` none that
     was there all along is passed over; the index may pass over one that it finds too late, or not at all. Each page
     reads from the nearest row on, so that a late page takes longer than an early one.
     """
     found = resolve(embedding, "page")
-    if size < 1:
-        raise QueryError(f"page: a page has at least one row, not {size}")
+    size = whole(size, "page: size is the number of rows")
     vector = found.parameter(query)
     measured = found.distance(vector, exact=True)
-    rows = found.rows(among, "page")
+    rows = found.rows(among, "page").where(Filters(found.key))
     if after is not None:
         rows = rows.where(tuple_(measured, *found.key) > tuple_(*_position(found, after)))
     everything = rows.add_columns(measured.label("distance")).order_by(in_full(measured), *found.key).limit(size)
@@ -66,8 +66,7 @@ def page(
         # A graph can end early, as where hundreds of copies of one row are each other's only neighbours.
         enough = select(func.count() >= size).select_from(near).scalar_subquery()
         first = union_all(select(near).where(enough), everything.where(~enough)).subquery()
-    same = found.is_row(first.c)
-    statement = select(found.entity, first.c.distance).join(first, same)
+    statement = select(found.entity, first.c.distance).join(first, Anchor(found.is_row(first.c)))
     return statement.order_by(in_full(first.c.distance), *found.key).limit(size)
 
 
@@ -82,11 +81,9 @@ def _position(embedding: Embedding, after: Any) -> list[ColumnElement[Any]]:
             distance, key = after
         except (TypeError, ValueError):
             raise QueryError(f"page: after is the last page's last row, or (distance, key), not {after!r}") from None
-    values = key if isinstance(key, tuple) else (key,)
-    if len(values) != len(embedding.key) or isinstance(distance, str) or not math.isfinite(distance):
-        names = ", ".join(column.key or "?" for column in embedding.key)
-        raise QueryError(f"page: {after!r} is no (distance, key) of {embedding.table}, whose key is ({names})")
-    position: list[ColumnElement[Any]] = [bindparam("distance", float(distance), Float(53), unique=True)]
+    values = key_of(tuple(key) if isinstance(key, list) else key, embedding.key, embedding.table, "page")
+    far = number(distance, "page: after is (distance, key), and a distance")
+    position: list[ColumnElement[Any]] = [bindparam("distance", far, Float(53), unique=True)]
     for column, value in zip(embedding.key, values, strict=True):
         position.append(bindparam("key", value, column.type, unique=True))
     return position

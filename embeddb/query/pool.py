@@ -77,24 +77,30 @@ def _compile_filters(element: Filters, compiler: SQLCompiler, **options: Any) ->
 
 
 def _around(compiler: SQLCompiler) -> tuple[Sequence[ColumnElement[bool]], list[FromClause]]:
-    """The criteria of the innermost anchored statement that is being compiled, and its FROM without the pool."""
+    """The criteria of the innermost anchored statement that is being compiled, and its FROM without the pool.
+
+    Less those of the pool's own figures, as ``score > .03``: they thin out what was found.
+    """
     for entry in reversed(compiler.stack):
         statement = entry.get("selectable")
         if isinstance(statement, Select):
             froms = froms_of(statement, compiler)
-            without = [_without_pool(source) for source in froms]
-            if any(one is not other for one, other in zip(froms, without, strict=True)):
-                return statement._where_criteria, without
+            pools: list[FromClause] = []
+            without = [_without_pool(source, pools) for source in froms]
+            if pools:
+                criteria = statement._where_criteria
+                return [one for one in criteria if not set(pools).intersection(one._from_objects)], without
     return (), []
 
 
-def _without_pool(source: Any) -> Any:
-    """A FROM less its join with a pool; the very same where there is none."""
+def _without_pool(source: Any, pools: list[FromClause]) -> Any:
+    """A FROM less its join with a pool, which is added to ``pools``; the very same where there is none."""
     if not isinstance(source, Join):
         return source
     if isinstance(source.onclause, Anchor):
+        pools.append(source.right)
         return source.left
-    left = _without_pool(source.left)
+    left = _without_pool(source.left, pools)
     if left is source.left:
         return source
     return Join(left, source.right, source.onclause, source.isouter, source.full)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, overload
 
+import numpy as np
 from sqlalchemy import (
     ARRAY,
     REAL,
@@ -29,6 +30,7 @@ from embeddb.orm.index_expression import compares_halfvec
 from embeddb.orm.settings import settings_of
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.query.embedding import AnyEmbedding, Embedding, resolve
+from embeddb.query.given import key_of, number
 from embeddb.query.nearest import nearest
 
 Rows = Any  #: an entity or key, a sequence of them, or a mapping from them to weights
@@ -125,6 +127,8 @@ def _arguments(given: tuple[Any, ...]) -> tuple[AnyEmbedding, Rows]:
 def _listed(rows: Rows) -> Iterable[Any]:
     if isinstance(rows, Mapping | list | set | frozenset):
         return rows
+    if isinstance(rows, np.ndarray | Iterator):
+        return list(rows)
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes | tuple):
         return rows
     if isinstance(rows, tuple) and (not rows or isinstance(inspect(rows[0], raiseerr=False), InstanceState)):
@@ -136,7 +140,7 @@ def _weights(embedding: Embedding, rows: Rows, sign: float) -> list[tuple[tuple[
     """Keys with their weights."""
     weights = rows if isinstance(rows, Mapping) else dict.fromkeys(_listed(rows), 1.0)
     for row, weight in weights.items():
-        if not (weight > 0 and math.isfinite(weight)):
+        if not 0 < number(weight, f"similar_to: the weight of {row!r}") < math.inf:
             raise QueryError(f"similar_to: the weight of {row!r} is {weight!r}: give a positive number, or use minus")
     return [(_key(embedding, row), sign * float(weight)) for row, weight in weights.items()]
 
@@ -151,11 +155,7 @@ def _key(embedding: Embedding, row: Any) -> tuple[Any, ...]:
         if state.mapper.local_table is not embedding.table and embedding.table not in state.mapper.tables:
             raise QueryError(f"similar_to: {state.mapper.class_.__name__} is no row of {embedding.table}")
         return tuple(state.identity)
-    key = row if isinstance(row, tuple) else (row,)
-    if len(key) != len(embedding.key):
-        names = ", ".join(column.key or "?" for column in embedding.key)
-        raise QueryError(f"similar_to: {row!r} is no key of {embedding.table}, which is ({names})")
-    return key
+    return key_of(row, embedding.key, embedding.table, "similar_to")
 
 
 def _arrays(embedding: Embedding, keys: Sequence[tuple[Any, ...]]) -> list[ColumnElement[Any]]:

@@ -32,6 +32,7 @@ from sqlalchemy.sql.elements import literal_column
 
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
+from embeddb.query.given import number
 from embeddb.query.scan import MARGIN, few, holds_distances, relaxed
 
 Test = Callable[[ColumnElement[Any]], ColumnElement[bool]]
@@ -58,10 +59,8 @@ def within(
     if (distance is None) == (score is None):
         raise QueryError("within takes a distance or a score: the first is an upper bound, the second a lower one")
     name = "distance" if score is None else "score"
-    bound = distance if score is None else score
-    if bound is None or bound != bound:
-        raise QueryError(f"within: {bound!r} is no {name}")
-    limit = bindparam("bound", float(bound), Float(53), unique=True)
+    bound = number(distance if score is None else score, f"within: the {name}")
+    limit = bindparam("bound", bound, Float(53), unique=True)
 
     def figure(measured: ColumnElement[Any]) -> ColumnElement[Any]:
         shown: ColumnElement[Any] = measured if score is None else found.metric.score(measured)

@@ -105,3 +105,11 @@ async def test_async(items_engine: Engine) -> None:
         rows = await session.execute(classify(Item.embedding, ["one", "two"], label=Item.cat, k=3))
         assert {row.ordinal for row in rows} == {0, 1}
     await engine.dispose()
+
+
+def test_a_matrix_is_several_queries_and_a_name_no_label(session: Session) -> None:
+    queries = VECTORS[[3, 99]]
+    rows = session.execute(classify(Item.embedding, queries, label=Item.cat, k=3)).all()
+    assert rows == session.execute(classify(Item.embedding, list(queries), label=Item.cat, k=3)).all()
+    with pytest.raises(QueryError, match="label is a column, like Article.topic, not 'cat'"):
+        classify(Item.embedding, "a text", label="cat")  # type: ignore[arg-type]  # as a careless caller has it

@@ -79,7 +79,9 @@ def test_index_alias_limit_and_statement_cache(session: Session, items_engine: E
     ("options", "words"),
     [
         ({"relevance": 1.1}, "from 0 to 1"),
+        ({"relevance": "a"}, "relevance is a number, not 'a'"),
         ({"k": 0}, "at least 1"),
+        ({"k": 2.5}, r"at least 1, not 2\.5"),
         ({"k": 60}, "at most the candidates, 50, not 60"),
     ],
 )

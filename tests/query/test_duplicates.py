@@ -86,7 +86,7 @@ def test_groups() -> None:
         (Half.embedding, {"distance": 0.1}, "of an alias"),
         (aliased(Item).embedding, {}, "a distance or a score"),
         (aliased(Item).embedding, {"distance": 0.1, "score": 0.9}, "a distance or a score"),
-        (aliased(Item).embedding, {"distance": float("nan")}, "no bound"),
+        (aliased(Item).embedding, {"distance": float("nan")}, "the bound is a number, not nan"),
     ],
 )
 def test_what_is_refused(other: Any, options: Any, words: str) -> None:

@@ -156,8 +156,13 @@ def test_what_cannot_be_searched_with(session: Session, queries: Any, error: typ
 def test_what_is_refused() -> None:
     with pytest.raises(QueryError, match="at least 1, not 0"):
         for_each(Item.embedding, ["x"], k=0)
-    with pytest.raises(QueryError, match="a list of queries"):
-        for_each(Item.embedding, "x")
+    with pytest.raises(QueryError, match=r"at least 1, not 1\.5"):
+        for_each(Item.embedding, ["x"], k=1.5)  # type: ignore[arg-type]  # as a careless caller has it
+    for queries in ("x", 5):
+        with pytest.raises(QueryError, match="a list of queries"):
+            for_each(Item.embedding, queries)  # type: ignore[arg-type]  # likewise
+    with pytest.raises(QueryError, match="for rows see knn_join"):
+        for_each(Item.embedding, [Item(id=1)])
     with pytest.raises(QueryError, match="no limit"):
         for_each(Item.embedding, ["x"], among=select(Item).limit(3))
 

@@ -171,6 +171,19 @@ def few_rows() -> Any:
     return (Paper.year >= 500) & (Paper.author_id == 1)
 
 
+def test_its_own_score_thins_out_what_was_found(session: Session) -> None:
+    statement = hybrid(Paper.embedding, "jet heat", text=Paper.words, score=True).where(Paper.year > 0)
+    rows = session.execute(statement).all()
+    above = session.execute(statement.where(statement.selected_columns.score > rows[5].score)).all()
+    assert above == [row for row in rows if row.score > rows[5].score]
+
+
+def test_columns_that_are_no_tsvectors(session: Session) -> None:
+    by_title = hybrid(text_leg(Paper.title, "heat"))
+    assert session.scalars(by_title).all() == session.scalars(hybrid(text_leg(fulltext(Paper.title), "heat"))).all()
+    assert session.scalars(hybrid(text_leg(fulltext(Paper.id), "7"))).one().id == 7
+
+
 def test_a_search_within_a_search(session: Session) -> None:
     inner = hybrid(text_leg(Paper.words, "cone")).where(Paper.year < 300).limit(20).subquery()
     outer = hybrid(vector_leg(Paper.embedding, VECTORS[5], exact=True), candidates=5)
@@ -235,6 +248,8 @@ def test_websearch_syntax(session: Session) -> None:
         (lambda: hybrid(text_leg(Paper.words, "x"), vector_leg(aliased(Paper).embedding, "x")), "one entity"),
         (lambda: hybrid(text_leg(Paper.words, "x", match=UNKNOWN)), "'any' or 'websearch'"),
         (lambda: hybrid(text_leg(Paper.words, 3)), "a string, not 3"),
+        (lambda: text_leg(Paper.id, "x"), "a tsvector column or fulltext"),
+        (lambda: hybrid(text_leg(Paper.words, "x"), weights=["x"]), "a weight is a number, not 'x'"),  # type: ignore[list-item]
         (lambda: fulltext(), "takes the columns"),
         (lambda: vector_leg(Paper.title, "x"), "embedding_column"),
     ],

@@ -124,12 +124,38 @@ def test_as_part_of_a_statement(session: Session) -> None:
     assert session.scalar(select(func.count()).select_from(inner)) == 5
 
 
-@pytest.mark.parametrize("after", [7, (1.0,), (1.0, (1, 2)), ("x", 1), (float("nan"), 1)])
+def test_where_and_join_count_as_among_does(session: Session) -> None:
+    some = select(Item).where(Item.cat < 9)
+    for exact in (True, False):
+        first = session.execute(page(Item.embedding, "row 1", 10, among=some, exact=exact)).all()
+        for after in (None, first[-1]):
+            expected = session.execute(page(Item.embedding, "row 1", 10, after=after, among=some, exact=exact)).all()
+            statement = page(Item.embedding, "row 1", 10, after=after, exact=exact)
+            assert session.execute(statement.where(Item.cat < 9)).all() == expected
+            joined = statement.join(Half, Half.id == Item.id).where(Half.cat < 9)
+            assert session.execute(joined).all() == expected
+            near = statement.where(Item.cat < 9, statement.selected_columns.distance < expected[4].distance)
+            assert session.execute(near).all() == expected[:4]
+
+
+@pytest.mark.parametrize("after", [7, (1.0,), (1.0, (1, 2)), (1.0, "x"), (1.0, None), ("x", 1), (float("nan"), 1)])
 def test_what_is_refused(after: Any) -> None:
-    with pytest.raises(QueryError, match="distance, key"):
+    with pytest.raises(QueryError, match="distance, key|no key of item"):
         page(Item.embedding, "x", after=after)
-    with pytest.raises(QueryError, match="at least one row"):
-        page(Item.embedding, "x", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": 0}, "at least 1, not 0"),
+        ({"size": "5"}, "at least 1, not '5'"),
+        ({"among": select(Half)}, "among is a select of .*Item"),
+        ({"among": "x"}, "among is a select of .*Item.*, not 'x'"),
+    ],
+)
+def test_sizes_and_rows_that_are_refused(options: Any, words: str) -> None:
+    with pytest.raises(QueryError, match=words):
+        page(Item.embedding, "x", **options)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

@@ -108,9 +108,11 @@ def test_rows_that_have_no_vector_or_cancel_out_find_nothing(session: Session) -
     [
         ((Item.embedding, []), {}, "at least one row"),
         ((Item.embedding, [1]), {"minus": {2: -1.0}}, "weight of 2 is -1.0"),
-        ((Item.embedding, {1: float("nan")}), {}, "weight of 1 is nan"),
-        ((Item.embedding, (1, 2)), {}, r"\(1, 2\) is no key of item, which is \(id\)"),
-        ((Pair.vector, 3), {}, r"3 is no key of pair, which is \(left, right\)"),
+        ((Item.embedding, {1: float("nan")}), {}, "weight of 1 is a number, not nan"),
+        ((Item.embedding, (1, 2)), {}, r"\(1, 2\) is no key of item, which is \(id Integer\(\)\)"),
+        ((Item.embedding, ["abc"]), {}, "'abc' is no key of item"),
+        ((Item.embedding, {1: "2"}), {}, "weight of 1 is a number, not '2'"),
+        ((Pair.vector, 3), {}, r"3 is no key of pair, which is \(left Integer\(\), right String\(\)\)"),
         ((7,), {}, r"similar_to\(Article.embedding, 7\)"),
         ((Item(title="new"),), {}, "new: flush it first"),
         ((Half.embedding, [1]), {"minus": [2]}, "add up to zero.*l2"),
@@ -120,6 +122,12 @@ def test_rows_that_have_no_vector_or_cancel_out_find_nothing(session: Session) -
 def test_what_is_refused(arguments: Any, options: Any, words: str) -> None:
     with pytest.raises(QueryError, match=words):
         similar_to(*arguments, **options)
+
+
+@pytest.mark.parametrize("keys", [np.array([1, 2]), (n for n in (1, 2))], ids=["array", "generator"])
+def test_keys_of_any_sequence(session: Session, keys: Any) -> None:
+    found = session.scalars(similar_to(Item.embedding, keys, exact=True).limit(4)).all()
+    assert found == session.scalars(similar_to(Item.embedding, [1, 2], exact=True).limit(4)).all()
 
 
 def test_an_instance_of_another_class(session: Session) -> None:

@@ -140,7 +140,9 @@ def test_one_compilation_for_every_bound(session: Session, items_engine: Engine)
     assert len(items_engine._compiled_cache or ()) == cached
 
 
-@pytest.mark.parametrize("options", [{}, {"distance": 1.0, "score": 0.5}, {"distance": float("nan")}])
+@pytest.mark.parametrize(
+    "options", [{}, {"distance": 1.0, "score": 0.5}, {"distance": float("nan")}, {"distance": "x"}]
+)
 def test_what_is_refused(options: Any) -> None:
     with pytest.raises(QueryError, match="distance"):
         within(Item.embedding, "x", **options)
