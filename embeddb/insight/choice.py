@@ -57,13 +57,20 @@ class Weighing:
     measured: bool = True
 
     @property
+    def quick(self) -> bool:
+        """Whether an exact search takes so little that there is no need of an index."""
+        return self.exact <= EXACT
+
+    @property
     def least(self) -> float:
         """The recall that will do: no prediction is nearer than a hundredth, or than half of what may be missed."""
         return self.recall - min(0.01, (1 - self.recall) / 2)
 
 
 def choose(by: Weighing) -> Prediction | None:
-    """None, no index, where an exact search is quick. Else the smallest of the first of these that has any:
+    """Where an exact search is quick, what is declared, for a table may grow: an index, or None, which is no index.
+
+    Else the smallest of the first of these that has any:
 
     graphs that hold the vectors, whole or in half precision, and have room in the cache: that reach the recall, or
     would by more effort; all graphs, likewise; IVFFlat, where rows are not written over, for its lists do not follow
@@ -71,8 +78,9 @@ def choose(by: Weighing) -> Prediction | None:
     The column's storage changes only where column and index together have no room. What is declared is kept where it
     does nearly as well.
     """
-    if by.exact <= EXACT:
-        return None
+    declared = next((one for one in by.predictions if _is_own(one, by.subject)), None)
+    if by.quick:
+        return declared
     graphs = [one for one in by.predictions if isinstance(one.candidate.index, HNSW)]
     plain = [one for one in graphs if not one.candidate.reranks and one.index <= SHARE * by.server.cache]
     lists = [one for one in by.predictions if one not in graphs and by.server.churn(by.rows) < BUSY]
@@ -87,7 +95,7 @@ def choose(by: Weighing) -> Prediction | None:
     if pool is None:
         return max(graphs or by.predictions, key=lambda one: (one.most, -one.index))
     best = min(pool, key=lambda one: _cost(one, by))
-    own = next((one for one in pool if _is_own(one, by.subject)), best)
+    own = declared if declared in pool else best
     return own if own.index <= KEPT * best.index and own.column <= best.column else best
 
 

@@ -33,7 +33,7 @@ _INSERTS: Final = 170
 
 def reasons(by: Weighing, chosen: Prediction | None, calibration: Calibration, vectors: int) -> Iterator[str]:
     """Line by line, the choice first. ``vectors``: rows that have one now."""
-    yield from _none(by) if chosen is None else _index(by, chosen)
+    yield from _none(by) if chosen is None or by.quick else _index(by, chosen)
     yield _ground(by, calibration, vectors)
     if calibration.rows and by.rows > _FAR * calibration.rows:
         yield (
@@ -47,7 +47,7 @@ def reasons(by: Weighing, chosen: Prediction | None, calibration: Calibration, v
             else f"None of {by.rows:,} rows has a vector yet; all are planned for."
         )
     yield from _out_of_line(by, chosen)
-    if chosen is not None:
+    if chosen is not None and not by.quick:
         yield from _memory(by, chosen)
         yield from _building(by, chosen)
     yield from _writes(by)
@@ -64,7 +64,7 @@ def _none(by: Weighing) -> Iterator[str]:
         f"and needs no upkeep. An index begins to pay at about {_round(EXACT / per_row):,} rows."
     )
     if by.subject.index is not None:
-        yield "The index that is there does no harm meanwhile: if the table is to grow beyond that, leave it as it is."
+        yield "The index that is there stays, for the table may grow beyond that. If it will not, declare index=None."
 
 
 def _index(by: Weighing, chosen: Prediction) -> Iterator[str]:

@@ -66,6 +66,7 @@ def chosen(
 def test_an_exact_search_that_is_quick_needs_no_index() -> None:
     assert chosen(exact=10) is None
     assert chosen(exact=11) is not None
+    assert chosen(exact=10, subject=replace(SUBJECT, index=HNSW())) == PLAIN  # the table may grow
 
 
 def test_the_smallest_that_holds_the_vectors_and_reaches_the_recall() -> None:
