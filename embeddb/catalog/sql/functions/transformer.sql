@@ -2,7 +2,7 @@
 --
 -- A matrix times the vectors of several tokens is one scan of its neurons with one aggregate a token: what a scan and an
 -- aggregate cost then weighs little beside the inner products. Aggregates have to be written out, so the functions
--- below exist once for every number of tokens from 1 to 12; a longer text goes in blocks of about equal size. What the
+-- below exist once for every number of tokens from 1 to 24; a longer text goes in blocks of about equal size. What the
 -- installer folds into the weights is not computed here: the scale of the attention, the biases of keys and values,
 -- constants of the activation.
 
@@ -134,7 +134,7 @@ BEGIN
     layer := replace(layer, '<erfc>', embeddb.erfc_sql('y.y{i}'));
     keys := replace(keys, '<query_key>', format(rows, 'query_key', 0));
     keys := replace(keys, '<value>', format(rows, 'value', 0));
-    FOR width IN 1 .. 12 LOOP
+    FOR width IN 1 .. 24 LOOP
         EXECUTE embeddb.repeat_columns(keys, width);
         EXECUTE embeddb.repeat_columns(layer, width);
     END LOOP;
@@ -262,5 +262,5 @@ BEGIN
     RETURN result;
 END $body$ $$;
 BEGIN
-    EXECUTE embeddb.repeat_columns(forward, 12);
+    EXECUTE embeddb.repeat_columns(forward, 24);
 END $make$;
