@@ -81,16 +81,23 @@ class _Job:
         """Read, train, measure, store, tell."""
         from embeddb.encoders.history import histories
         from embeddb.errors import SourceError
-        from embeddb.train.events import EventsTable, vector_of
+        from embeddb.train.events import EventsTable, content_of, vector_of
         from embeddb.train.rows import register_encoder
 
         with engine_of(self.url) as engine:
             with engine.connect() as connection, err.status("Reading …"):
-                for name in filter(None, (self.items, self.pooled, self.users)):
-                    vector_of(connection, name, self.dim)
+                columns = {
+                    name: vector_of(connection, name, self.dim)
+                    for name in filter(None, (self.items, self.pooled, self.users))
+                }
                 if self.pooled is not None and self.pooled.rpartition(".")[0] != self.items.rpartition(".")[0]:
                     raise SourceError(f"{self.items} and {self.pooled} are columns of one table, that of the items")
                 events = EventsTable.of(connection, self.table, *self.columns)
+                events.key_of(columns[self.items], events.item)
+                if self.users is not None:
+                    events.key_of(columns[self.users], events.user)
+                if self.content is not None:
+                    content_of(columns[self.items], self.content)
                 found = histories(events.rows(connection))
             # No transaction is open while the model is trained.
             if self.measure:
@@ -129,17 +136,16 @@ class _Job:
 
     def _store(self, connection: Connection, events: EventsTable, encoder: HistoryEncoder, found: Found) -> None:
         from embeddb.encoders.history import ItemVectors
-        from embeddb.train.events import store, vector_of
-        from embeddb.train.rows import of_table
+        from embeddb.train.events import content_of, store, vector_of
 
         items = vector_of(connection, self.items, encoder.dim)
         vectors = {items.name: self._targets(encoder)}
         if self.pooled is not None and isinstance(encoder, ItemVectors):
             pooled = vector_of(connection, self.pooled, encoder.dim)
             vectors[pooled.name] = encoder.pooled
-        content = None if self.content is None else of_table(items.table, self.content, self.items)
+        content = None if self.content is None else content_of(items, self.content)
         with err.status("Storing …"):
-            rows, near = store(connection, events.key_of(items), encoder.items, vectors, content)
+            rows, near = store(connection, events.key_of(items, events.item), encoder.items, vectors, content)
         out.print(
             f"{self.items}: {rows:,} rows have a vector"
             + (f", {near:,} of them by content" if content is not None else "")
@@ -148,7 +154,7 @@ class _Job:
             users = vector_of(connection, self.users, encoder.dim)
             with err.status("Storing …"):
                 of_users: NDArray[Any] = encoder.encode_documents(list(found.values()))
-                rows, _ = store(connection, events.key_of(users), list(found), {users.name: of_users})
+                rows, _ = store(connection, events.key_of(users, events.user), list(found), {users.name: of_users})
             out.print(f"{self.users}: {rows:,} rows have a vector")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from psycopg import sql
-from sqlalchemy import Column, Connection, DateTime, Engine, MetaData, Table, Text, event, text
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, TypeDecorator, event, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import (
     MappedColumn,
@@ -108,6 +109,10 @@ class History:
         self.mappers = (mapper, event_mapper, item_mapper)
         self.at = self._column(event_mapper, self.settings.at)
         self.weight = None if self.settings.weight is None else self._column(event_mapper, self.settings.weight)
+        if _kind(self.at) not in (datetime, date, int, float, Decimal):
+            raise DeclarationError(
+                f"{self.name}: {self.at} is of type {self.at.type}: a time, a date or seconds order events"
+            )
         vector = self.settings.vector
         self.pooled = None if vector is None else self._column(item_mapper, vector)
         self.events, self.items = _table(self.at), _table(self.item_key)
@@ -132,7 +137,7 @@ class History:
             item_ref=self.item_ref.name,
             at=self.at.name,
             at_type=_type(self.at),
-            is_time=isinstance(self.at.type, DateTime),
+            is_time=_kind(self.at) in (datetime, date),
             weight=None if self.weight is None else self.weight.name,
             items=self.items.name,
             items_schema=self.items.schema,
@@ -286,6 +291,18 @@ def schemas_of(connection: Connection, spec: HistorySpec) -> Schemas:
 def _table(column: Column[Any]) -> Table:
     assert isinstance(column.table, Table)
     return column.table
+
+
+def _kind(column: Column[Any]) -> type | None:
+    """What the database's values of a column are in Python, whatever a type of the application's makes of them."""
+    kind: Any = column.type
+    while isinstance(kind, TypeDecorator):
+        kind = kind.impl_instance
+    try:
+        found: type = kind.python_type
+    except NotImplementedError:
+        return None
+    return found
 
 
 def _type(column: Column[Any]) -> str:

@@ -36,7 +36,7 @@ class HistorySpec:
     """One history: which users' column pools which items' over which events. Names are those of the database.
 
     Without ``pooled`` the column is text: the last ``length`` events as JSON, for an encoder of histories.
-    ``user_type``, ``at_type``: SQL types; ``is_time``: whether ``at`` is a timestamp, or else a number of seconds.
+    ``user_type``, ``at_type``: SQL types; ``is_time``: whether ``at`` is a timestamp or a date, not seconds.
     ``half_life``: in ``unit``; None where nothing fades.
     """
 
@@ -174,7 +174,10 @@ class HistorySpec:
     def _fading(self, half_life: float) -> sql.Composable:
         if self.unit == "events":
             return sql.Literal(0.5 ** (1 / half_life))
+        # Of timestamps an interval, of dates a number of days.
         elapsed = sql.SQL("extract(epoch FROM e.at - last_at)" if self.is_time else "(e.at - last_at)")
+        if self.at_type == "DATE":
+            elapsed = sql.SQL("(e.at - last_at) * 86400")
         age = sql.SQL("{}::float8 / {}").format(elapsed, sql.Literal(half_life))
         # Postgres refuses a power that underflows; after a hundred half-lives nothing is left in float32.
         return sql.SQL("CASE WHEN {age} < 100 THEN power(0.5::float8, {age}) ELSE 0 END").format(age=age)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from embeddb.catalog.blocks import blocks
 from embeddb.errors import SourceError
-from embeddb.orm.types import VECTOR
+from embeddb.orm.types import VECTOR, VectorType
 from embeddb.train.rows import FETCHED, column_of, of_table
 from embeddb.vectors import to_text
 
@@ -23,6 +24,7 @@ Row = tuple[str | int, str | int, Any, float]
 
 #: Neighbours by content whose vectors a cold item takes the mean of.
 NEIGHBOURS: Final = 10
+_NUMBERS: Final = (int, float, Decimal)
 
 _BLOCKS: Final = blocks("embeddb.train", "events.sql")
 
@@ -50,7 +52,10 @@ class EventsTable:
         def column(named: str | None) -> Column[Any] | None:
             return None if named is None else of_table(found, named, f"{table}.{named}")
 
-        return cls(of_table(found, user, table), of_table(found, item, table), column(at), column(weight))
+        counted = column(weight)
+        if counted is not None and _kind(counted) not in _NUMBERS:
+            raise SourceError(f"{table}.{weight} is of type {counted.type!r}: a weight is a number")
+        return cls(of_table(found, user, table), of_table(found, item, table), column(at), counted)
 
     def rows(self, connection: Connection) -> Generator[Row]:
         """(user, item, time, weight) in order of time, through a cursor on the server; rows with a NULL are left out.
@@ -73,16 +78,32 @@ class EventsTable:
             for row in result:
                 yield (row[0], row[1], row[2], row[3])
 
-    def key_of(self, column: Column[Any]) -> Column[Any]:
-        """What ``user`` or ``item`` refers to in the table of ``column``: by a foreign key, or its primary key."""
-        for reference in (self.user, self.item):
-            for key in reference.foreign_keys:
-                if key.column.table.fullname == column.table.fullname:
-                    return of_table(column.table, key.column.name, column.table.fullname)
+    def key_of(self, column: Column[Any], reference: Column[Any]) -> Column[Any]:
+        """What ``reference``, user or item, refers to in the table of ``column``: a foreign key's, or its primary key.
+
+        Raises SourceError where that is another kind of value, or there is no one key.
+        """
+        for key in reference.foreign_keys:
+            if key.column.table.fullname == column.table.fullname:
+                return of_table(column.table, key.column.name, column.table.fullname)
         keys = list(column.table.primary_key)
         if len(keys) != 1:
             raise SourceError(f"{column.table.name} has {len(keys)} key columns, and no event refers to one of them")
+        kinds = {int if _kind(each) in _NUMBERS else _kind(each) for each in (keys[0], reference)}
+        if len(kinds) > 1 and str not in kinds:  # a text may spell any key
+            raise SourceError(
+                f"{reference.table.name}.{reference.name} is of type {reference.type!r}, and the key of "
+                f"{column.table.name} of {keys[0].type!r}: give a column of the table that it refers to"
+            )
         return keys[0]
+
+
+def content_of(column: Column[Any], name: str) -> Column[Any]:
+    """The column ``name`` of the table of ``column``, for items' content; SourceError where that is no vector."""
+    found = of_table(column.table, name, str(column))
+    if not isinstance(found.type, VectorType):
+        raise SourceError(f"{found} is of type {found.type!r}: items' content is a column of vectors")
+    return found
 
 
 def vector_of(connection: Connection, name: str, dim: int) -> Column[Any]:
@@ -154,8 +175,13 @@ def _text(vector: NDArray[np.float32]) -> str | None:
 
 def _plain(column: Column[Any]) -> Any:
     """A key as the text or the integer that it is, or else as text."""
+    return column if _kind(column) in (int, str) else cast(column, Text)
+
+
+def _kind(column: Column[Any]) -> type | None:
+    """What its values are in Python; None for what SQLAlchemy does not know."""
     try:
-        plain = column.type.python_type in (int, str)
+        kind: type = column.type.python_type
     except NotImplementedError:
-        plain = False
-    return column if plain else cast(column, Text)
+        return None
+    return kind

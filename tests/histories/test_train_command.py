@@ -219,12 +219,31 @@ def test_gru4rec_goes_on_where_it_was_cut_off(shop: Engine, tmp_path: Path, monk
         (["--items", "items.vector"], "no column 'vector'.*of type vector.8."),
         (["--items", "items.content"], "items.content is of type VECTOR.dim=2.*vector.8., or another --dim"),
         (["--items", "items.target", "--pooled", "users.state"], "columns of one table"),
+        (
+            ["--items", "items.target", "--content", "sku"],
+            "items.sku is of type TEXT.*: items' content is a column of v",
+        ),
+        (
+            ["--items", "items.target", "--weight", "moment"],
+            "events.moment is of type TIMESTAMP.*: a weight is a number",
+        ),
+        (["--items", "others.vector"], "events.what is of type INTEGER.*, and the key of others of UUID"),
     ],
 )
 def test_a_column_that_cannot_hold_the_vectors_is_refused(
     shop: Engine, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
+    with shop.begin() as connection:
+        connection.execute(text("CREATE TABLE others (id uuid PRIMARY KEY, vector vector(8))"))
+        if "others.vector" in arguments:
+            connection.execute(
+                text(
+                    "ALTER TABLE events RENAME who TO was; ALTER TABLE events RENAME what TO who;"
+                    " ALTER TABLE events RENAME was TO what"
+                )
+            )
     result = train(
         shop, "item2vec", "events", *arguments, "--no-measure", "--epochs", "1", "-o", str(tmp_path), error=True
     )
     assert re.search(said, str(result.exception))
+    assert not list(tmp_path.iterdir())  # before anything was trained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 from embeddb.errors import SourceError
@@ -22,17 +22,19 @@ class Event(NamedTuple):
 History = list[Event]
 
 
-def seconds(at: datetime | float) -> float:
-    """A time as seconds since 1970; a datetime without a zone is taken as UTC."""
+def seconds(at: date | float) -> float:
+    """A time as seconds since 1970; a datetime without a zone is taken as UTC, a date as its beginning."""
     if isinstance(at, datetime):
         return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    if isinstance(at, date):
+        return datetime(at.year, at.month, at.day, tzinfo=UTC).timestamp()
     return float(at)
 
 
 def histories(rows: Iterable[tuple[Any, ...]]) -> dict[Hashable, History]:
     """Each user's events in order of time; those of one time stay in the order of their rows.
 
-    Rows are (user, item), (user, item, time) or (user, item, time, weight); a time is a datetime or seconds.
+    Rows are (user, item), (user, item, time) or (user, item, time, weight); a time is a datetime, a date or seconds.
     Raises SourceError, naming the row, for one of another kind.
     """
     found: dict[Hashable, History] = {}
