@@ -18,7 +18,9 @@ def command(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="package.module:Model.attribute, or table.column; by default what is unmeasured or has doubled since.",
+            metavar="TABLE.COLUMN",
+            help="Embeddings, registered or not; or package.module:Model.attribute. By default all that were not "
+            "measured, or have doubled since.",
             show_default=False,
         ),
     ] = None,

@@ -10,12 +10,12 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, out
-from embeddb.cli.target import find_embedding, where_equal
+from embeddb.cli.target import EmbeddingArgument, find_embedding, where_equal
 
 
 def command(
-    target: Annotated[str, typer.Argument(help="package.module:Model.attribute, or table.column.")],
-    query: Annotated[str, typer.Argument(help="What to search for.")],
+    target: EmbeddingArgument,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What to search for.")],
     url: UrlOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show.")] = 10,
     where: Annotated[
@@ -34,10 +34,8 @@ def command(
 
     with connected(url) as connection:
         column = find_embedding(connection, target, encoder)
-        column = column.__clause_element__() if hasattr(column, "__clause_element__") else column
-        column = column.table.c[column.name]
         statement = nearest(column, query, score=True, exact=exact).limit(limit)
-        statement = where_equal(statement, column.table, where)
+        statement = where_equal(connection, statement, column.table, where)
         # Vectors are of no use to a reader.
         shown = [c for c in statement.selected_columns if not hasattr(c.type, "storage")]
         statement = statement.with_only_columns(*shown)

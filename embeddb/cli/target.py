@@ -43,20 +43,25 @@ def find_embedding(connection: Connection, target: str, encoder: str | None) -> 
 
     A name is looked up in the catalog; with ``encoder`` its table is reflected and its metric taken from its index.
     """
-    if ":" in target:
-        return import_path(target)
     from embeddb.encoders import resolve
+    from embeddb.errors import CatalogError
     from embeddb.orm.reflection import find_spec, reflect
     from embeddb.spec import EmbeddingSpec
 
-    if encoder is None:
-        return reflect(connection, find_spec(connection, target))
-    *schema, table, column = target.split(".")
-    if not table or len(schema) > 1:
+    if ":" in target:
+        return _column(import_path(target), target)
+    *schema, table, column = ["", *target.split(".")]
+    if not table or not column or len(schema) > 2:
         raise typer.BadParameter(f"{target!r} is neither table.column nor schema.table.column")
+    if encoder is None:
+        try:
+            known = find_spec(connection, target)
+        except CatalogError as error:
+            raise CatalogError(f"{error}. Of others name package.module:Model.attribute, or an --encoder") from None
+        return reflect(connection, known)
     made = resolve(encoder)
     spec = EmbeddingSpec(
-        schema=schema[0] if schema else None,
+        schema=schema[-1] or None,
         table=table,
         column=column,
         sources=(column,),  # unknown, and not needed for a search
@@ -66,9 +71,21 @@ def find_embedding(connection: Connection, target: str, encoder: str | None) -> 
     return reflect(connection, spec, made)
 
 
-def where_equal(statement: Select[Any], table: FromClause, conditions: list[str] | None) -> Select[Any]:
-    """The statement with ``--where COLUMN=VALUE``, as text, for each of the conditions."""
-    from sqlalchemy import Text, cast
+def _column(found: Any, target: str) -> Any:
+    from embeddb.orm.settings import settings_of
+
+    column = found.__clause_element__() if hasattr(found, "__clause_element__") else found
+    if settings_of(getattr(column, "type", None)) is None:
+        raise typer.BadParameter(f"{target} is no embedding: name its attribute, as package.module:Model.attribute")
+    return column.table.c[column.name]
+
+
+def where_equal(
+    connection: Connection, statement: Select[Any], table: FromClause, conditions: list[str] | None
+) -> Select[Any]:
+    """The statement with ``--where COLUMN=VALUE`` for each of the conditions; a value is read as Postgres reads it."""
+    from sqlalchemy import Enum, String, Text, cast, literal, select
+    from sqlalchemy.exc import DBAPIError
 
     for condition in conditions or ():
         name, given, value = condition.partition("=")
@@ -76,5 +93,14 @@ def where_equal(statement: Select[Any], table: FromClause, conditions: list[str]
             raise typer.BadParameter(f"{condition!r} is not COLUMN=VALUE", param_hint="--where")
         if name not in table.c:
             raise typer.BadParameter(f"{table} has no column {name!r}", param_hint="--where")
-        statement = statement.where(cast(table.c[name], Text) == value)
+        column = table.c[name]
+        words = isinstance(column.type, String) and not isinstance(column.type, Enum)
+        # Not cast to VARCHAR(3), which would cut it short.
+        read = literal(value, Text) if words else cast(literal(value, Text), column.type)
+        try:
+            connection.scalar(select(cast(read, Text)))
+        except DBAPIError as error:
+            said = str(error.orig).splitlines()[0]
+            raise typer.BadParameter(f"{condition!r}: {said}", param_hint="--where") from None
+        statement = statement.where(column == read)
     return statement

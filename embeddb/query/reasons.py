@@ -117,6 +117,8 @@ _OPERATORS: Final = re.compile("|".join(re.escape(metric.operator) for metric in
 
 
 _UNLIMITED: Final = str(2**31 - 1)
+#: What stands for a setting's value that depends on rows of the statement.
+COMPUTED: Final = "computed"
 
 
 def _shown(settings: Mapping[str, str], method: str) -> str:
@@ -127,17 +129,31 @@ def _shown(settings: Mapping[str, str], method: str) -> str:
         "hnsw.max_scan_tuples": "over rows up to",
     }
     shown = {words: settings[name] for name, words in names.items() if name in settings}
-    return "".join(f", {words} {value}" for words, value in shown.items() if value != _UNLIMITED)
+    return "".join(f", {words} {value}" for words, value in shown.items() if value not in (_UNLIMITED, COMPUTED))
 
 
-def _reads(node: Node, table: str) -> bool:
-    return "Index Name" in node and node.get("Relation Name") == table
+def _read_by(node: Node, table: str) -> Iterator[str]:
+    """The indexes by which a node reads a table: its own, or those below of which it has a bitmap."""
+    if node.get("Relation Name") != table:
+        return
+    bitmaps = list(node.get("Plans", ())) if node["Node Type"] == "Bitmap Heap Scan" else []
+    for bitmap in bitmaps:
+        bitmaps += bitmap.get("Plans", ())
+    yield from (each["Index Name"] for each in (node, *bitmaps) if "Index Name" in each)
+
+
+def _choosing(nodes: Collection[Node]) -> Collection[Node]:
+    """The nodes that choose rows: with candidates not those that look them up afterwards."""
+    scan = [node for node in nodes if node.get("Subplan Name") == "CTE embeddb_scan"]
+    for node in scan:
+        scan += node.get("Plans", ())
+    return scan or nodes
 
 
 def _why_exact(column: Column[Any], statement: Any, nodes: Collection[Node], indexes: Collection[VectorIndex]) -> str:
     settings = settings_of(column.type)
     assert settings is not None
-    others = ", ".join(sorted({node["Index Name"] for node in nodes if _reads(node, column.table.name)}))
+    others = ", ".join(sorted({index for node in _choosing(nodes) for index in _read_by(node, column.table.name)}))
     rows = f"by the index {others}" if others else "all of them"
     exact = f"exact, its rows are read {rows}, and ordered by their distance"
     if settings.index is None:

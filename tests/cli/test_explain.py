@@ -47,6 +47,17 @@ def test_in_words(database: str, target: str) -> None:
 def test_sql_filter_and_what_is_wrong(database: str) -> None:
     shown = explained("memos.embedding", "boats", "-u", database, "--where", "kind=b", "--recall", "0.99", "--sql")
     assert shown.exit_code == 0, (shown.output, shown.exception)
-    assert "memos.kind AS TEXT)" in shown.output
+    assert "memos.kind = " in shown.output
     assert "Scan" in shown.output
     assert explained("memos.embedding", "boats", "-u", database, "--where", "no=1").exit_code == 2
+    assert explained("memos.embedding", "boats", "-u", database, "--where", "id=1").exit_code == 0
+    wrong = explained("memos.embedding", "boats", "-u", database, "--where", "id=abc")
+    assert wrong.exit_code == 2
+    assert "'id=abc': invalid input syntax for type integer" in wrong.output
+
+
+@pytest.mark.parametrize("target", ["memos", "a.b.c.d", f"{__name__}:Memo", f"{__name__}:Memo.body"])
+def test_what_is_no_embedding(database: str, target: str) -> None:
+    wrong = explained(target, "boats", "-u", database)
+    assert wrong.exit_code == 2
+    assert "neither table.column" in wrong.output or "is no embedding: name its attribute" in wrong.output

@@ -181,3 +181,9 @@ def test_the_plug_in_is_cheap() -> None:
     script = "import sys, embeddb.testing; print([m for m in ('sqlalchemy', 'numpy', 'psycopg') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_chooses_rows_is_named_not_what_looks_them_up(usual: Session) -> None:
+    search = nearest(Item.embedding, "x").limit(5)
+    assert "exact, its rows are read all of them" in explain(usual, search.where(Item.title == "row 7")).words
+    assert "exact, its rows are read by the index ix_item_cat" in explain(usual, search.where(Item.cat == 3)).words
