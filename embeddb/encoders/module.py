@@ -208,7 +208,10 @@ class Module(Settings):
         module = self.module
         if not isinstance(module, torch.nn.Module):
             function = factory.import_function(module) if isinstance(module, str) else module
-            module = function(**(self.arguments or {}))
+            try:
+                module = function(**(self.arguments or {}))
+            except Exception as error:  # whatever it raises
+                raise EncoderError(f"{self!r}: making the module failed: {type(error).__name__}: {error}") from error
             if not isinstance(module, torch.nn.Module):
                 raise EncoderError(f"{self!r}: it makes {type(module).__name__}, not a torch.nn.Module")
             module = module.to(self.device or best_device())

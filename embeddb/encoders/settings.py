@@ -38,8 +38,15 @@ class Settings(_Base):
 
     def __repr__(self) -> str:
         required = {field.name for field in fields(self) if field.default is MISSING}
-        shown = [f"{value!r}" if name in required else f"{name}={value!r}" for name, value in self._said().items()]
+        said = {name: _short(value) for name, value in self._said().items()}
+        shown = [value if name in required else f"{name}={value}" for name, value in said.items()]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _short(value: Any) -> str:
+    """As it is written, in one line: a network's layers would bury what an error says about it."""
+    written = repr(value)
+    return f"<{type(value).__qualname__}>" if "\n" in written else written
 
 
 def require(module: str, extra: str, encoder: str) -> ModuleType:

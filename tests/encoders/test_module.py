@@ -158,6 +158,15 @@ def test_a_module_in_training_is_left_so_and_shared_by_threads() -> None:
 # --- configurations and weights ----------------------------------------------------------------------------------
 
 
+def test_errors_name_the_encoder_in_one_line() -> None:
+    deep = Module(torch.nn.Sequential(*[torch.nn.ReLU()] * 50), layer="nowhere")
+    assert repr(deep) == "Module(<Sequential>, layer='nowhere')"
+    with pytest.raises(EncoderError, match=r"^Module\(<Sequential>, layer='nowhere'\): there is no layer"):
+        _ = deep.dim
+    with pytest.raises(EncoderError, match=r"making the module failed: TypeError: .*'color'"):
+        _ = Module(modules.convolutions, arguments={"color": 3}).dim
+
+
 def test_a_configuration_is_made_again_only_by_functions_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Module(modules.convolutions, arguments={"classes": 3}, layer="embedding", preprocess=modules.grey)
     config = json.loads(json.dumps(encoder.config))
