@@ -12,11 +12,12 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import QueryableAttribute, Session
+from sqlalchemy import ColumnElement, Connection, Select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import QueryableAttribute, Session, scoped_session
 
-from embeddb.errors import MissingExtra, QueryError
+from embeddb.errors import EncoderNotFound, MissingExtra, QueryError
+from embeddb.query.given import whole
 
 
 class CrossEncoder(Protocol):
@@ -45,7 +46,9 @@ def rerank(
     ``cross_encoder``: a model's name or folder, loaded once a process, or an object with ``predict(pairs)``.
     ``text``: the column that is read, several of them, or a function of the entity. Rows without text are left out.
     """
-    statement, composed = _with_texts(statement, text, top)
+    if isinstance(session, AsyncSession | AsyncConnection | async_scoped_session):
+        raise QueryError("rerank takes a Session: in an async one await rerank_async(…)")
+    statement, composed = _prepared(statement, query, cross_encoder, text, top, batch_size)
     rows = session.execute(statement).all()
     return _order([(row[0], composed(row)) for row in rows], query, cross_encoder, top, batch_size)
 
@@ -61,16 +64,26 @@ async def rerank_async(
     batch_size: int = 32,
 ) -> list[tuple[Any, float]]:
     """``rerank`` for an async session: the model runs in a thread, so that the event loop goes on."""
-    statement, composed = _with_texts(statement, text, top)
+    if isinstance(session, Session | Connection | scoped_session):
+        raise QueryError("rerank_async takes an AsyncSession: in another call rerank(…)")
+    statement, composed = _prepared(statement, query, cross_encoder, text, top, batch_size)
     rows = (await session.execute(statement)).all()
     pairs = [(row[0], composed(row)) for row in rows]
     return await asyncio.to_thread(_order, pairs, query, cross_encoder, top, batch_size)
 
 
-def _with_texts(statement: Select[Any], text: Any, top: int) -> tuple[Select[Any], Callable[[Any], str | None]]:
+def _prepared(
+    statement: Any, query: Any, cross_encoder: Any, text: Any, top: Any, batch_size: Any
+) -> tuple[Select[Any], Callable[[Any], str | None]]:
     """The statement with the text's columns at its end, and what reads the text of one of its rows."""
-    if top < 1:
-        raise QueryError(f"rerank: top is the number of results, at least 1, not {top}")
+    whole(top, "rerank: top is the number of results")
+    whole(batch_size, "rerank: batch_size is the number of pairs read at once")
+    if not isinstance(query, str) or not query.strip():
+        raise QueryError(f"rerank: the query is a text, not {query!r}")
+    if not isinstance(statement, Select):
+        raise QueryError(f"rerank: the candidates are a Select, as nearest(…).limit(50) is, not {statement!r}")
+    if not isinstance(cross_encoder, str) and not hasattr(cross_encoder, "predict"):
+        raise QueryError(f"rerank: a cross-encoder is a model's name, or has predict(pairs); not {cross_encoder!r}")
     if not isinstance(text, QueryableAttribute | ColumnElement | Sequence) and callable(text):
         return statement, lambda row: text(row[0])
     columns = list(text) if isinstance(text, Sequence) else [text]
@@ -108,5 +121,11 @@ def _load(name: str) -> CrossEncoder:
         from sentence_transformers import CrossEncoder as Model
     except ModuleNotFoundError as error:
         raise MissingExtra("a cross-encoder needs sentence-transformers: pip install 'embeddb[text]'") from error
-    model: CrossEncoder = Model(name)
+    try:
+        model: CrossEncoder = Model(name)
+    except (OSError, ValueError) as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise EncoderNotFound(
+            f"no cross-encoder {name!r}, as a folder or by that name at Hugging Face: {said}"
+        ) from error
     return model

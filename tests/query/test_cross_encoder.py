@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 from embeddb import nearest, rerank, rerank_async
-from embeddb.errors import QueryError
+from embeddb.errors import EncoderNotFound, QueryError
 from tests.query.items import VECTORS, Item
 
 CANDIDATES = nearest(Item.embedding, VECTORS[7], exact=True).limit(25)
@@ -73,11 +73,22 @@ def test_several_columns_and_rows_without_text(session: Session) -> None:
         ({"text": "title"}, "a column, a list"),
         ({"text": []}, "a column, a list"),
         ({"text": Item.title, "cross_encoder": Numbers(width=3)}, "one number a pair"),
+        ({"text": Item.title, "cross_encoder": 5}, "or has predict"),
+        ({"text": Item.title, "query": None}, "the query is a text, not None"),
+        ({"text": Item.title, "batch_size": 0}, "read at once, a whole number of at least 1, not 0"),
+        ({"text": Item.title, "session": AsyncSession()}, "await rerank_async"),
+        ({"text": Item.title, "statement": "x"}, "are a Select"),
     ],
 )
 def test_what_is_refused(session: Session, options: Any, words: str) -> None:
+    given = {"session": session, "statement": CANDIDATES, "query": "a query", "cross_encoder": Numbers(), **options}
     with pytest.raises(QueryError, match=words):
-        rerank(session, CANDIDATES, "a query", **{"cross_encoder": Numbers(), **options})
+        rerank(**given)
+
+
+def test_a_model_that_is_nowhere(session: Session, folder: Path) -> None:
+    with pytest.raises(EncoderNotFound, match="no cross-encoder '.*nowhere'"):
+        rerank(session, CANDIDATES, "a query", str(folder / "nowhere"), text=Item.title)
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +143,6 @@ async def test_async_leaves_the_event_loop_free(items_engine: Engine) -> None:
     assert model.thread != threading.get_ident()
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
     assert len(found) == 4
+    with Session(items_engine) as other, pytest.raises(QueryError, match="takes an AsyncSession"):
+        await rerank_async(other, CANDIDATES, "a query", model, text=Item.title)  # type: ignore[arg-type]  # as it says
     await engine.dispose()
