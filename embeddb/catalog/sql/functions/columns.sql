@@ -10,6 +10,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
     e embeddb.embedding;
     names name[];
+    place smallint;
 BEGIN
     SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = columns.embedding;
     SELECT array_agg(a.attname ORDER BY l.place) INTO names
@@ -18,19 +19,26 @@ BEGIN
       JOIN pg_attribute a ON a.attrelid = t.tgrelid AND a.attnum = l.number
      WHERE t.tgrelid = e.relation AND t.tgfoid = to_regprocedure(format('embeddb.on_key_%s()', e.id));
     names := coalesce(names, e.columns);
-    keys := ARRAY(SELECT names[at] FROM unnest(e.key_at) WITH ORDINALITY AS u (at, place) ORDER BY place);
-    sources := ARRAY(SELECT names[at] FROM unnest(e.source_at) WITH ORDINALITY AS u (at, place) ORDER BY place);
+    keys := '{}';
+    FOREACH place IN ARRAY e.key_at LOOP
+        keys := keys || names[place];
+    END LOOP;
+    sources := '{}';
+    FOREACH place IN ARRAY e.source_at LOOP
+        sources := sources || names[place];
+    END LOOP;
     vector := names[e.vector_at];
 END $$;
 
 -- The key of row `alias` as an SQL value: the column itself, or a JSON array of several.
 CREATE OR REPLACE FUNCTION embeddb.key_sql(keys name[], alias text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN cardinality(keys) = 1 THEN format('%s.%I', alias, keys[1])
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN cardinality(keys) = 1 THEN format('%s.%I', alias, keys[1])
                 ELSE format('jsonb_build_array(%s)',
                             (SELECT string_agg(format('%s.%I', alias, k), ', ' ORDER BY place)
-                               FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END
-$$;
+                               FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END;
+END $$;
 
 -- The columns of a primary key in order: type; type without a length, for casts ("character" would cut a text to its first
 -- letter); and the operator by which the key's index tells values equal, wherever it was made.

@@ -8,14 +8,16 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_cata
 DECLARE
     said text := (
         SELECT s.description
-          FROM embeddb.embedding e
-         -- OFFSET: through the table's number. Joined freely, all of pg_index would be read.
-         CROSS JOIN LATERAL (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = e.relation OFFSET 0) i
-          JOIN pg_description s ON s.objoid = i.indexrelid AND s.classoid = 'pg_class'::regclass AND s.objsubid = 0
-         WHERE e.id = effort.embedding AND s.description LIKE 'embeddb recall@%'
-           AND EXISTS (SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = e.relation AND a.attnum = d.refobjsubid
-                        WHERE d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = e.relation
-                          AND a.attname = (embeddb.columns(e.id)).vector)
+          -- The inner OFFSET: through the table's number. Joined freely, all of pg_index would be read. The outer one: few
+          -- indexes have such a comment, and whose it is takes longest to tell.
+          FROM (SELECT e.id, e.relation, d.objoid, d.description
+                  FROM embeddb.embedding e
+                 CROSS JOIN LATERAL (SELECT x.indexrelid FROM pg_index x WHERE x.indrelid = e.relation OFFSET 0) i
+                  JOIN pg_description d ON d.objoid = i.indexrelid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0
+                 WHERE e.id = effort.embedding AND d.description LIKE 'embeddb recall@%' OFFSET 0) s
+         WHERE EXISTS (SELECT FROM pg_depend d JOIN pg_attribute a ON a.attrelid = s.relation AND a.attnum = d.refobjsubid
+                        WHERE d.classid = 'pg_class'::regclass AND d.objid = s.objoid AND d.refobjid = s.relation
+                          AND a.attname = (embeddb.columns(s.id)).vector)
          LIMIT 1);
 BEGIN
     RETURN coalesce(
@@ -27,30 +29,31 @@ END $$;
 -- Python bring along. `far`: under a filter, how many rows a scan may give.
 CREATE OR REPLACE FUNCTION embeddb.scan_settings_sql(embedding integer, spec jsonb, wanted text, far text DEFAULT NULL)
 RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT string_agg(format('pg_catalog.set_config(%L, %s, true) IS NOT NULL', s.name, s.value), ' AND ')
-      FROM (SELECT least(l.lists, ceil(CASE WHEN far IS NULL THEN 3 ELSE 6 END * sqrt(l.lists)))::integer AS probes
-              FROM (SELECT (spec -> 'index' ->> 'lists')::integer AS lists) AS l) AS i
-     CROSS JOIN LATERAL (VALUES
-            ('hnsw', 'hnsw.ef_search', format(
-                'LEAST(1000, %s)::pg_catalog.text',
-                CASE WHEN embeddb.is_coarse(spec)
-                     THEN CASE WHEN far IS NULL THEN embeddb.candidates_sql(embedding, spec, wanted) ELSE wanted END
-                     ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(%3$s, %4$s OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
-                                 embedding, wanted, CASE WHEN far IS NULL THEN 64 ELSE 200 END,
-                                 CASE WHEN far IS NULL THEN 2 ELSE 4 END) END)),
-            ('hnsw', 'hnsw.iterative_scan', quote_literal(CASE WHEN far IS NULL THEN 'strict_order' ELSE 'relaxed_order' END)),
-            ('hnsw', 'hnsw.max_scan_tuples',
-             CASE WHEN far IS NULL THEN quote_literal('2147483647')
-                  ELSE format('LEAST(2147483647, pg_catalog.ceil(5 OPERATOR(pg_catalog.*) %s))::pg_catalog.int4::pg_catalog.text',
-                              far) END),
-            ('ivfflat', 'ivfflat.probes',
-             CASE WHEN embeddb.is_coarse(spec) THEN quote_literal(i.probes)
-                  ELSE format('LEAST(32768, embeddb.effort(%s, %s, %s))::pg_catalog.text', embedding, wanted, i.probes) END),
-            ('ivfflat', 'ivfflat.iterative_scan', quote_literal('relaxed_order'))
-           ) AS s (method, name, value)
-     WHERE s.method = spec -> 'index' ->> 'method'
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT string_agg(format('pg_catalog.set_config(%L, %s, true) IS NOT NULL', s.name, s.value), ' AND ')
+          FROM (SELECT least(l.lists, ceil(CASE WHEN far IS NULL THEN 3 ELSE 6 END * sqrt(l.lists)))::integer AS probes
+                  FROM (SELECT (spec -> 'index' ->> 'lists')::integer AS lists) AS l) AS i
+         CROSS JOIN LATERAL (VALUES
+                ('hnsw', 'hnsw.ef_search', format(
+                    'LEAST(1000, %s)::pg_catalog.text',
+                    CASE WHEN embeddb.is_coarse(spec)
+                         THEN CASE WHEN far IS NULL THEN embeddb.candidates_sql(embedding, spec, wanted) ELSE wanted END
+                         ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(%3$s, %4$s OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
+                                     embedding, wanted, CASE WHEN far IS NULL THEN 64 ELSE 200 END,
+                                     CASE WHEN far IS NULL THEN 2 ELSE 4 END) END)),
+                ('hnsw', 'hnsw.iterative_scan', quote_literal(CASE WHEN far IS NULL THEN 'strict_order' ELSE 'relaxed_order' END)),
+                ('hnsw', 'hnsw.max_scan_tuples',
+                 CASE WHEN far IS NULL THEN quote_literal('2147483647')
+                      ELSE format('LEAST(2147483647, pg_catalog.ceil(5 OPERATOR(pg_catalog.*) %s))::pg_catalog.int4::pg_catalog.text',
+                                  far) END),
+                ('ivfflat', 'ivfflat.probes',
+                 CASE WHEN embeddb.is_coarse(spec) THEN quote_literal(i.probes)
+                      ELSE format('LEAST(32768, embeddb.effort(%s, %s, %s))::pg_catalog.text', embedding, wanted, i.probes) END),
+                ('ivfflat', 'ivfflat.iterative_scan', quote_literal('relaxed_order'))
+               ) AS s (method, name, value)
+         WHERE s.method = spec -> 'index' ->> 'method');
+END $$;
 
 -- What an embedding's index holds of the vector `vector`: itself, its copy in half precision, its first dimensions, its
 -- signs. As embeddb.orm.index_expression has it, for an expression index serves the same expression alone.
@@ -58,10 +61,14 @@ CREATE OR REPLACE FUNCTION embeddb.indexed_sql(spec jsonb, vector text) RETURNS 
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     index CONSTANT jsonb := nullif(spec -> 'index', 'null');
-    place CONSTANT text := quote_ident(embeddb.pgvector_schema());
+    place text;
     kind CONSTANT text := CASE WHEN 'halfvec' IN (index ->> 'cast', spec ->> 'storage') THEN 'halfvec' ELSE 'vector' END;
     result text := vector;
 BEGIN
+    IF index ->> 'prefix' IS NULL AND index ->> 'cast' IS NULL THEN
+        RETURN result;
+    END IF;
+    place := quote_ident(embeddb.pgvector_schema());
     IF index ->> 'prefix' IS NOT NULL THEN
         result := format('%1$s.subvector(%2$s, 1, %3$s)::%1$s.%4$s(%3$s)', place, result, index ->> 'prefix', kind);
     ELSIF index ->> 'cast' = 'halfvec' THEN
@@ -76,60 +83,66 @@ END $$;
 
 -- Does the index hold less than the column? Then it yields candidates only, which the column ranks.
 CREATE OR REPLACE FUNCTION embeddb.is_coarse(spec jsonb) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT coalesce(spec -> 'index' ->> 'prefix' IS NOT NULL OR spec -> 'index' ->> 'cast' = 'binary', false)
-$$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN coalesce(spec -> 'index' ->> 'prefix' IS NOT NULL OR spec -> 'index' ->> 'cast' = 'binary', false);
+END $$;
 
 -- The distance of two vector expressions by an embedding's metric, as its index has it where that is fine enough.
 CREATE OR REPLACE FUNCTION embeddb.distance_sql(spec jsonb, one text, other text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%s OPERATOR(%I.%s) %s', CASE WHEN embeddb.is_coarse(spec) THEN one ELSE embeddb.indexed_sql(spec, one) END,
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('%s OPERATOR(%I.%s) %s', CASE WHEN embeddb.is_coarse(spec) THEN one ELSE embeddb.indexed_sql(spec, one) END,
                   embeddb.pgvector_schema(),
                   CASE spec ->> 'metric' WHEN 'cosine' THEN '<=>' WHEN 'l2' THEN '<->' WHEN 'inner_product' THEN '<#>'
                                          WHEN 'l1' THEN '<+>' END,
-                  CASE WHEN embeddb.is_coarse(spec) THEN other ELSE embeddb.indexed_sql(spec, other) END)
-$$;
+                  CASE WHEN embeddb.is_coarse(spec) THEN other ELSE embeddb.indexed_sql(spec, other) END);
+END $$;
 
 -- What an index orders by that only yields candidates.
 CREATE OR REPLACE FUNCTION embeddb.coarse_distance_sql(spec jsonb, one text, other text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('%s OPERATOR(%I.%s) %s', embeddb.indexed_sql(spec, one), embeddb.pgvector_schema(),
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format('%s OPERATOR(%I.%s) %s', embeddb.indexed_sql(spec, one), embeddb.pgvector_schema(),
                   CASE WHEN spec -> 'index' ->> 'cast' = 'binary' THEN '<~>' WHEN spec ->> 'metric' = 'cosine' THEN '<=>'
                        WHEN spec ->> 'metric' = 'l2' THEN '<->' WHEN spec ->> 'metric' = 'l1' THEN '<+>' ELSE '<#>' END,
-                  embeddb.indexed_sql(spec, other))
-$$;
+                  embeddb.indexed_sql(spec, other));
+END $$;
 
 -- The metric's own figure of the distance `distance`: larger is nearer.
 CREATE OR REPLACE FUNCTION embeddb.score_sql(spec jsonb, distance text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format(CASE spec ->> 'metric' WHEN 'cosine' THEN '1 OPERATOR(pg_catalog.-) %s'
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN format(CASE spec ->> 'metric' WHEN 'cosine' THEN '1 OPERATOR(pg_catalog.-) %s'
                                          WHEN 'l2' THEN '1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.+) %s)'
                                          WHEN 'l1' THEN '1 OPERATOR(pg_catalog./) (1 OPERATOR(pg_catalog.+) %s)'
-                                         WHEN 'inner_product' THEN 'OPERATOR(pg_catalog.-) %s' END, distance)
-$$;
+                                         WHEN 'inner_product' THEN 'OPERATOR(pg_catalog.-) %s' END, distance);
+END $$;
 
 -- The rows of `target` (as t) that are nearest to the vector expression `vector`, at most `k`: `columns` and `distance`.
 CREATE OR REPLACE FUNCTION embeddb.nearest_sql(
     embedding integer, spec jsonb, target text, held text, columns text, vector text, k text, condition text
 ) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN embeddb.is_coarse(spec) THEN
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN embeddb.is_coarse(spec) THEN
         format('SELECT x.*, %s AS distance FROM (SELECT %s, %s AS held FROM %s AS t WHERE %s ORDER BY %s LIMIT %s) AS x'
                ' ORDER BY distance LIMIT %s', embeddb.distance_sql(spec, 'x.held', vector), columns, held, target, condition,
                embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(embedding, spec, k), k)
     ELSE
         format('SELECT %s, %s AS distance FROM %s AS t WHERE %s ORDER BY distance LIMIT %s',
                columns, embeddb.distance_sql(spec, held, vector), target, condition, k)
-    END
-$$;
+    END;
+END $$;
 
 -- How many rows the index has to yield for `k`.
 CREATE OR REPLACE FUNCTION embeddb.candidates_sql(embedding integer, spec jsonb, k text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN embeddb.is_coarse(spec)
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN CASE WHEN embeddb.is_coarse(spec)
                 THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 20 OPERATOR(pg_catalog.*) LEAST(%2$s, 100000000)))',
-                            embedding, k) ELSE k END
-$$;
+                            embedding, k) ELSE k END;
+END $$;
 
 -- A statement that yields the rows nearest to the vector expression `vector`, at most `k` of them, the nearest first:
 -- columns c1, c2, … of `carried`, then distance and score. `condition` is a filter about row t. No row where the vector is
