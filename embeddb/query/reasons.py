@@ -13,6 +13,7 @@ from sqlalchemy.sql.visitors import iterate
 from embeddb.catalog.blocks import blocks
 from embeddb.metrics import METRICS
 from embeddb.naming import embedding_name
+from embeddb.orm.effort import reranks
 from embeddb.orm.query_vector import SearchVector
 from embeddb.orm.settings import settings_of
 
@@ -142,9 +143,13 @@ def _read_by(node: Node, table: str) -> Iterator[str]:
     yield from (each["Index Name"] for each in (node, *bitmaps) if "Index Name" in each)
 
 
+def _is_scan(node: Node) -> bool:
+    return node.get("Subplan Name") == "CTE embeddb_scan"
+
+
 def _choosing(nodes: Collection[Node]) -> Collection[Node]:
     """The nodes that choose rows: with candidates not those that look them up afterwards."""
-    scan = [node for node in nodes if node.get("Subplan Name") == "CTE embeddb_scan"]
+    scan = [node for node in nodes if _is_scan(node)]
     for node in scan:
         scan += node.get("Plans", ())
     return scan or nodes
@@ -156,6 +161,9 @@ def _why_exact(column: Column[Any], statement: Any, nodes: Collection[Node], ind
     others = ", ".join(sorted({index for node in _choosing(nodes) for index in _read_by(node, column.table.name)}))
     rows = f"by the index {others}" if others else "all of them"
     exact = f"exact, its rows are read {rows}, and ordered by their distance"
+    if reranks(settings) and any(map(_is_scan, nodes)):
+        held = "bits" if settings.index is not None and settings.index.cast == "binary" else "first dimensions"
+        exact = f"by no index, its rows are read {rows}, and the nearest by their {held} ordered by their distance"
     if settings.index is None:
         return f"{exact}: it is declared with index=None. Declare index=HNSW() and migrate, if the table is large."
     if not any(isinstance(part, SearchVector) for part in iterate(statement)):

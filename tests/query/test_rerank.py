@@ -81,3 +81,11 @@ def test_ivfflat_that_goes_on_is_in_order(session: Session) -> None:
     distances = [row.distance for row in session.execute(statement)]
     assert len(distances) == ROWS - 1000
     assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize(("name", "held"), [("binary", "bits"), ("prefix", "first dimensions")])
+def test_candidates_of_no_index_are_not_called_exact(engine: Engine, name: str, held: str) -> None:
+    with Session(engine) as session:
+        session.execute(text("SET LOCAL enable_indexscan = off"))
+        words = explain(session, nearest(REDUCED[name].embedding, QUERIES[0]).limit(5)).words
+    assert f"by no index, its rows are read all of them, and the nearest by their {held} ordered" in words
