@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,20 +49,27 @@ def speaker(
     recipe = SpeakerRecipe(
         softmax_steps=steps, triplet_steps=triplets, batch=batch, seed=seed, labels="words" if words else "speakers"
     )
+    is_folder = Path(source).is_dir()
+    if not is_folder and not re.fullmatch(r"[^/.]+(\.[^/.]+){1,2}", source):
+        raise typer.BadParameter(f"there is no folder {source}, and it is no table.column")
+
+    def skipped(error: SourceError) -> None:
+        err.print(f"left out: {error}", markup=False)
+
     with progress_bar("Training") as progress:
 
         def report(step: int, total: int, _loss: float) -> None:
             progress(step, total)
 
-        if Path(source).is_dir():
+        if is_folder:
             from embeddb.sources.recordings import recordings
 
-            encoder = train_speaker(recordings(source), folder, recipe, start=start, report=report)
+            encoder = train_speaker(recordings(source, skipped=skipped), folder, recipe, start=start, report=report)
             registered = False
         else:
             from embeddb.train.rows import register_encoder
 
-            with _rows(url, source, label, roots) as (engine, rows):
+            with _rows(url, source, label, roots, skipped) as (engine, rows):
                 encoder = train_speaker(rows, folder, recipe, start=start, report=report)
                 with engine.begin() as connection:
                     registered = register_encoder(connection, encoder)
@@ -70,13 +78,12 @@ def speaker(
 
 
 @contextmanager
-def _rows(url: str | None, source: str, label: str, roots: list[str] | None) -> Iterator[tuple[Engine, Rows]]:
+def _rows(
+    url: str | None, source: str, label: str, roots: list[str] | None, skipped: Callable[[SourceError], None]
+) -> Iterator[tuple[Engine, Rows]]:
     """The database, and the rows, through a connection that is open only while they are read."""
     from embeddb.sources.files import Files
     from embeddb.train.sounds import sounds
-
-    def skipped(error: SourceError) -> None:
-        err.print(f"left out: {error}", markup=False)
 
     with engine_of(url) as engine:
 

@@ -95,7 +95,7 @@ def fit_pca(
         moments = Moments(subject.dim)
         total = connection.scalar(select(func.count(subject.column))) or 0
         rows: Any = select(subject.vector).where(subject.column.is_not(None))
-        with connection.execution_options(yield_per=FETCHED).scalars(rows) as result:
+        with connection.scalars(rows, execution_options={"yield_per": FETCHED}) as result:
             for part in result.partitions():
                 moments.add(_prepared(np.stack(part), subject.metric))
                 if progress is not None:

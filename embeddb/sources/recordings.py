@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +13,14 @@ from embeddb.waveform import Waveform
 SUFFIXES: Final = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au"})
 
 
-def recordings(folder: str | Path, *, rate: int | None = 16_000) -> Iterator[tuple[Waveform, str]]:
+def recordings(
+    folder: str | Path, *, rate: int | None = 16_000, skipped: Callable[[SourceError], None] | None = None
+) -> Iterator[tuple[Waveform, str]]:
     """(sound, speaker) of every file below ``folder``; the speaker is the name of the first folder on the way.
 
-    In the order of names. A link that leads out of the folder is refused. Raises SourceError, naming the file, for
-    one that does not decode or lies directly in ``folder``, and where there is none at all.
+    In the order of names. A link that leads out of the folder is refused. ``skipped``: told of each file that does not
+    decode, which without it is raised. Raises SourceError, naming the file, for one that lies directly in ``folder``,
+    and where there is none at all.
     """
     root = Path(folder).resolve()
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -29,5 +32,12 @@ def recordings(folder: str | Path, *, rate: int | None = 16_000) -> Iterator[tup
             raise SourceError(f"{inside}: this link leads out of {folder}")
         if len(inside.parts) < 2:
             raise SourceError(f"{inside}: put it in a folder that is named after its speaker")
-        with path.open("rb") as file:
-            yield decode(file, name=str(inside), rate=rate), inside.parts[0]
+        try:
+            with path.open("rb") as file:
+                sound = decode(file, name=str(inside), rate=rate)
+        except SourceError as error:
+            if skipped is None:
+                raise
+            skipped(error)
+        else:
+            yield sound, inside.parts[0]

@@ -74,7 +74,7 @@ class EventsTable:
             .where(*(column.is_not(None) for column in columns))
             .order_by(*([] if self.at is None else [self.at]), *table.primary_key)
         )
-        with connection.execution_options(yield_per=FETCHED).execute(statement) as result:
+        with connection.execute(statement, execution_options={"yield_per": FETCHED}) as result:
             for row in result:
                 yield (row[0], row[1], row[2], row[3])
 

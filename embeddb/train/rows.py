@@ -39,7 +39,7 @@ def texts(connection: Connection, source: str | TextClause) -> Generator[str]:
     if not isinstance(source, TextClause):
         column = column_of(connection, source)
         statement = select(column).where(column.is_not(None))
-    with connection.execution_options(yield_per=FETCHED).execute(statement) as result:
+    with connection.execute(statement, execution_options={"yield_per": FETCHED}) as result:
         for row in result:
             if row[0] is not None:
                 yield str(row[0])

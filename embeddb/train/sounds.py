@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sqlalchemy import Connection, LargeBinary, select
+from sqlalchemy import Connection, LargeBinary, String, select
 
 from embeddb.errors import SourceError
 from embeddb.sources.files import Files
@@ -33,17 +33,25 @@ def sounds(
     """
     column = column_of(connection, source)
     labels = of_table(column.table, label, source)
-    statement = select(column, labels).where(column.is_not(None), labels.is_not(None))
+    if not isinstance(column.type, LargeBinary | String):
+        raise SourceError(f"{source} is of type {column.type!r}: give a column of names of files, or of their bytes")
+    whole = isinstance(column.type, LargeBinary)
+    if files is None and not whole:
+        raise SourceError(f"{source} holds names of files: say where they may be read from, Files(folder) or --root")
+    keys = list(column.table.primary_key)
+    statement = select(column, labels, *keys).where(column.is_not(None), labels.is_not(None))
     read = Reader("audio", files).reading()
-    ordered = statement.order_by(*column.table.primary_key)
-    fetched = 1 if isinstance(column.type, LargeBinary) else _FETCHED
-    with connection.execution_options(yield_per=fetched).execute(ordered) as result:
-        for value, name in result:
+    ordered = statement.order_by(*keys)
+    fetched = 1 if whole else _FETCHED
+    with connection.execute(ordered, execution_options={"yield_per": fetched}) as result:
+        for value, name, *key in result:
             try:
-                found = read(value if isinstance(value, str) else bytes(value))
+                found = read(bytes(value) if whole else value)
             except SourceError as error:
+                if whole:  # a file's own name says which it is
+                    error = SourceError(f"row {', '.join(map(str, key))}: {error}")
                 if skipped is None:
-                    raise
+                    raise error from None
                 skipped(error)
             else:
                 yield found.value, str(name)

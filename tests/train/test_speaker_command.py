@@ -57,8 +57,16 @@ def test_rows_in_the_order_of_their_key(takes: Engine, tmp_path: Path) -> None:
         assert named == [(0.375, name) for name in ("eve", "bob", "ann") * 4]
         assert [error.partition(":")[0] for error in left_out] == ["damaged.flac"]
         assert [name for _, name in sounds(connection, "takes.data", "speaker")] == [name for _, name in named]
+        connection.execute(text("UPDATE takes SET data = 'junk' WHERE id = 99"))
+        with pytest.raises(SourceError, match="^row 99: its bytes: it does not decode"):
+            list(sounds(connection, "takes.data", "speaker"))
         for source, label, said in (
-            ("takes.path", "speaker", "nothing says which files may be read"),
+            ("takes.path", "speaker", "takes.path holds names of files: say where .* --root"),
+            (
+                "takes.id",
+                "speaker",
+                "takes.id is of type INTEGER.*: give a column of names of files, or of their bytes",
+            ),
             ("takes.path", "who", "takes.path: 'takes' has no column 'who', only id, path, data, speaker"),
             ("takes", "who", "neither table.column nor"),
         ):
@@ -81,8 +89,11 @@ def test_the_command(takes: Engine, tmp_path: Path) -> None:
     encoder = DeepSpeaker(str(tmp_path / "rows"))
     assert (config, dim, fingerprint) == (dict(encoder.config), encoder.dim, encoder.fingerprint)
 
-    (tmp_path / "takes" / "damaged.flac").unlink()
+    (tmp_path / "takes" / "damaged.flac").rename(tmp_path / "takes" / "ann" / "damaged.flac")
     of_folder = [str(tmp_path / "takes"), "-o", str(tmp_path / "folder"), *short, "--words"]
     result = typer_testing.CliRunner().invoke(build(), ["train", "speaker", *of_folder])
     assert result.exit_code == 0, (result.output, result.exception)
+    assert "left out: ann/damaged.flac: it does not decode" in result.output
     assert DeepSpeaker(str(tmp_path / "folder")).dim == 128
+    result = typer_testing.CliRunner().invoke(build(), ["train", "speaker", "no/such", "-o", str(tmp_path / "none")])
+    assert "there is no folder no/such" in result.output
