@@ -22,6 +22,7 @@ from embeddb.encoders.settings import require
 from embeddb.errors import QueryError
 from embeddb.insight.report import figure
 from embeddb.insight.sample import Subject, connection_of, draw, subject_of
+from embeddb.insight.shades import shaded
 from embeddb.insight.statistics import unit
 from embeddb.query.embedding import AnyEmbedding
 
@@ -41,7 +42,10 @@ _SHOWN: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Rows as points. ``views``: by method (PCA, UMAP), points of shape (n, 2). ``groups``: of each row, or empty."""
+    """Rows as points. ``views``: by method (PCA, UMAP), points of shape (n, 2). ``groups``: of each row, or empty.
+
+    ``shades``: the colours of groups that have an order, ranges of numbers or times, in that order.
+    """
 
     name: str
     rows: int
@@ -49,10 +53,13 @@ class Map:
     views: Mapping[str, Points]
     groups: tuple[str, ...]
     texts: tuple[str, ...]
+    shades: Mapping[str, str] | None = None
 
     @property
     def legend(self) -> dict[str, str]:
-        """Group → colour, the largest first; what is beyond the colours is together."""
+        """Group → colour, the largest first, or in their order; what is beyond the colours is together."""
+        if self.shades is not None:
+            return dict(self.shades)
         counts = Counter(self.groups)
         ranked = sorted(counts, key=lambda group: (-counts[group], group))
         if len(ranked) > len(COLOURS):
@@ -105,8 +112,9 @@ def map_of(
 ) -> Map:
     """Lay out ``sample`` rows by PCA, and by UMAP too (McInnes, Healy, Melville 2018) where umap-learn is installed.
 
-    ``color``: a column of the table, that groups the rows. ``texts``: columns that are shown, by default the sources,
-    or the table's columns of text. Reads only. Raises QueryError for a column that the table has not.
+    ``color``: a column of the table, that groups the rows; many numbers or times are shaded from low to high.
+    ``texts``: columns that are shown, by default the sources, or the table's columns of text. Reads only. Raises
+    QueryError for a column that the table has not.
     """
     if not 3 <= sample <= MOST:
         raise QueryError(f"a map has between 3 and {MOST:,} points, not {sample:,}")
@@ -118,11 +126,12 @@ def map_of(
     if len(drawn.vectors) < 3:
         raise QueryError(f"{subject.name} has {len(drawn.vectors)} rows with a vector, too few for a map")
     vectors = unit(drawn.vectors) if subject.metric == "cosine" else drawn.vectors
-    groups = tuple(_said(row[-1]) for row in drawn.values) if color else ()
+    values = [row[-1] for row in drawn.values] if color else []
+    groups, shades = shaded(values, len(COLOURS)) or ([_said(value) for value in values], None)
     said = tuple(
         " · ".join(_said(value) for value in row[: len(shown)] if value is not None)[:_SHOWN] for row in drawn.values
     )
-    return Map(subject.name, drawn.rows, color, _views(vectors, subject.metric, seed), groups, said)
+    return Map(subject.name, drawn.rows, color, _views(vectors, subject.metric, seed), tuple(groups), said, shades)
 
 
 def plane(vectors: Vectors) -> Points:

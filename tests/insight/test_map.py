@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from embeddb.cli.main import build
 from embeddb.errors import QueryError
 from embeddb.insight.map import Map, map_of, plane
+from embeddb.insight.shades import SHADES, shaded
 from tests.insight.conftest import KINDS, Note
 from tests.insight.vectors import decaying
 
@@ -78,6 +80,31 @@ def test_many_groups_share_grey() -> None:
     assert len(found.legend) == 10
     assert next(iter(found.legend)) == "0"
     assert found.colours()[-1] == found.legend["others"]
+
+
+def test_numbers_and_times_are_shaded_from_low_to_high() -> None:
+    rng = np.random.default_rng(0)
+    values: list[float | None] = [*rng.normal(size=400).tolist(), None]
+    groups, legend = shaded(values, 10) or pytest.fail("not shaded")
+    assert [*legend.values()] == [*SHADES, "#9498a0"]
+    assert groups[-1] == "NULL" == [*legend][-1]
+    means = [
+        np.mean([value for value, own in zip(values, groups, strict=True) if own == name]) for name in [*legend][:-1]
+    ]
+    assert means == sorted(means)
+    assert all(45 <= groups.count(name) <= 55 for name in [*legend][:-1])
+    days = [date(2026, 1, 1) + timedelta(days=day) for day in range(20)]
+    assert next(iter((shaded(days, 10) or pytest.fail("not shaded"))[1])) == "2026-01-01 … 2026-01-03"
+    same = [0] * 90 + list(range(1, 12))
+    assert (shaded(same, 10) or pytest.fail("not shaded"))[0].count("0 … 0") == 90
+    for plain in (
+        [1, 2, 3],
+        [True, False] * 20,
+        [{"a": 1}] * 30,
+        [*range(30), "a"],
+        [*range(30), float("nan")],
+    ):
+        assert shaded(plain, 10) is None
 
 
 def test_page_holds_what_rows_say_and_runs_nothing_of_it(tmp_path: Path) -> None:
