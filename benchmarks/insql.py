@@ -1,4 +1,5 @@
-"""Fast encoders in SQL: how near they come to the true one, how long they take to make and to use.
+"""Encoders in SQL: how near fast ones come to the true one, how long they take to make and to use; and the same of the
+transformer itself.
 
     python -m benchmarks.insql ../shared/data --plot insql.png
 
@@ -30,7 +31,7 @@ from sqlalchemy import Engine, create_engine
 from benchmarks.harness import Figure, machine, plot, report, take_turns
 from embeddb.catalog.install import install
 from embeddb.encoders import SentenceTransformer
-from embeddb.insql import Fast
+from embeddb.insql import Fast, install_transformer
 from embeddb.local import LocalPostgres
 from embeddb.spec import EmbeddingSpec
 from embeddb.train.distil import DistilRecipe, distil
@@ -136,11 +137,11 @@ class Bench:
             fast = distil(connection, f"{table}.embedding", self.encoder if recipe.pieces else None, recipe)
         return fast, time.perf_counter() - begin
 
-    def ask(self, table: str, questions: Sequence[str]) -> dict[int, list[int]]:
+    def ask(self, table: str, questions: Sequence[str], mode: str) -> dict[int, list[int]]:
         """The ten nearest documents of each, everything in SQL."""
         statement = sql.SQL(
-            "SELECT id FROM {} ORDER BY embedding <=> (SELECT embeddb.embed({}, %s, 'fast')), id LIMIT 10"
-        ).format(sql.Identifier(table), f"{table}.embedding")
+            "SELECT id FROM {} ORDER BY embedding <=> (SELECT embeddb.embed({}, %s, {})), id LIMIT 10"
+        ).format(sql.Identifier(table), f"{table}.embedding", mode)
         return {n: [row[0] for row in self.db.execute(statement, [q])] for n, q in enumerate(questions)}
 
 
@@ -162,7 +163,7 @@ def quality(made: Bench, collection: Collection, recipe: DistilRecipe, table: Ta
     """One line: nDCG@10 by the true encoder, and what is kept of it."""
     made.fill(collection.name, collection.documents)
     fast, seconds = made.distil(collection.name, recipe)
-    reached, kept = measured(made, collection) if collection.relevance else (math.nan, math.nan)
+    reached, kept = measured(made, collection, "fast") if collection.relevance else (math.nan, math.nan)
     agreement = fast.agreement or {}
     [(size, tokens)] = made.db.execute(
         "SELECT pg_total_relation_size('embeddb.fast_token'), (SELECT count(*) FROM embeddb.fast_token)"
@@ -179,13 +180,13 @@ def quality(made: Bench, collection: Collection, recipe: DistilRecipe, table: Ta
     )
 
 
-def measured(made: Bench, collection: Collection) -> tuple[float, float]:
-    """nDCG@10 by the true encoder, and the share of it that the fast one keeps."""
+def measured(made: Bench, collection: Collection, mode: str) -> tuple[float, float]:
+    """nDCG@10 by the true encoder in Python, and the share of it that the one in SQL keeps."""
     documents = made.vectors(collection.name, collection.documents, made.encoder.encode_documents)
     questions = made.vectors(f"{collection.name}-questions", collection.questions, made.encoder.encode_queries)
     true = {n: row.tolist() for n, row in enumerate(np.argsort(-(questions @ documents.T), axis=1)[:, :10])}
     reached = ndcg(true, collection.relevance)
-    return reached, ndcg(made.ask(collection.name, collection.questions), collection.relevance) / reached
+    return reached, ndcg(made.ask(collection.name, collection.questions, mode), collection.relevance) / reached
 
 
 def latency(made: Bench, collection: Collection, runs: int) -> dict[str, list[float]]:
@@ -214,6 +215,33 @@ def latency(made: Bench, collection: Collection, runs: int) -> dict[str, list[fl
     )
 
 
+def of_tokens(tokens: int, words: Iterator[str], count: Callable[[str], int]) -> Iterator[str]:
+    """Texts of so many tokens, with those that go around every text."""
+    kept: list[str] = []
+    for word in words:
+        kept.append(word)
+        size = count(" ".join(kept))
+        if size == tokens:
+            yield " ".join(kept)
+        if size >= tokens:
+            kept.clear()
+
+
+def exact(made: Bench, collection: Collection, runs: int, tokens: int) -> dict[str, list[float]]:
+    """Seconds for ten texts of so many tokens, one by one and all different: in sentence-transformers, and in SQL."""
+    model = made.encoder.opened()[0]
+    words = iter(" ".join(collection.documents).split())
+    texts = of_tokens(tokens, words, lambda text: len(model.tokenizer(text)["input_ids"]))
+    embed = sql.SQL("SELECT embeddb.embed({}, %s, 'exact')").format(f"{collection.name}.embedding")
+
+    def run(embed_one: Callable[[str], object]) -> Callable[[], None]:
+        return lambda: [embed_one(next(texts)) for _ in range(10)].clear()
+
+    return take_turns(
+        {"encode": run(model.encode), "embed": run(lambda text: made.db.execute(embed, [text]).fetchall())}, runs
+    )
+
+
 def main() -> None:
     """Print the tables, save the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -235,6 +263,18 @@ def main() -> None:
             quality(made, collection, recipe, table)
         console.print(machine(), table)
         times = latency(made, cran, options.runs)
+        with made.engine.begin() as connection:
+            install_transformer(connection, made.encoder)
+        _, kept = measured(made, cran, "exact")
+        console.print(f"transformer in SQL: nDCG@10 of cranfield / the same in Python: {kept:.4f}, 1.00 is wanted")
+        for tokens, most in ((8, 3), (20, 6)):
+            measure = exact(made, cran, options.runs, tokens)
+            ratios = [ours / theirs for ours, theirs in zip(measure["embed"], measure["encode"], strict=True)]
+            own, other = (100 * np.median(measure[way]) for way in ("embed", "encode"))
+            console.print(
+                f"{tokens} tokens: embed, exact {own:.1f} ms, SentenceTransformer.encode {other:.1f} ms; ratio "
+                f"{np.median(ratios):.2f} (median; {min(ratios):.2f} to {max(ratios):.2f}), at most {most} is wanted"
+            )
     title = "embed of 12 words, fast"
     report(title, times, [Figure("embed / an empty function", "embed, fast", "an empty function")], 100, "calls")
     beyond = [1000 * (a - b) / 100 for a, b in zip(times["embed, fast"], times["an empty function"], strict=True)]
