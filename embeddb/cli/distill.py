@@ -7,7 +7,7 @@ import os
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from embeddb.encoders import Encoder
     from embeddb.insql import Fast
+
+
+#: A cosine below which words are seldom the right tokens.
+_POOR: Final = 0.4
 
 
 class TokenizerName(StrEnum):
@@ -91,6 +95,8 @@ def tell(fast: Fast) -> None:
         f"On {agreement['texts']:,} texts held out: cosine {agreement['cosine']:.3f} to the true vectors, "
         f"{agreement['nearest']:.0%} of the ten nearest rows the same."
     )
+    if agreement["cosine"] < _POOR and fast.tokenizer == "lexemes":
+        out.print("That is far from them. Without blanks between words, --tokenizer ngrams comes nearer.")
 
 
 def _encoder(connection: Connection, name: str) -> Encoder | None:

@@ -17,7 +17,9 @@ from sqlalchemy import Engine, create_engine
 from typer.testing import CliRunner, Result
 
 from embeddb.catalog.install import install
+from embeddb.cli.distill import tell
 from embeddb.cli.main import build
+from embeddb.cli.output import out
 from embeddb.encoders import Hashing
 from embeddb.errors import CatalogError, EncoderError
 from embeddb.insql import Fast, installed_fast, remove_fast
@@ -506,3 +508,11 @@ def test_commands(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run("sql", "remove", called, "-u", url)
     assert "no fast encoder here is called" in str(run("sql", "remove", called, "-u", url, error=True).exception)
     assert "tokens" in run("sql", "install", name, "--fast", "-u", url).output
+
+
+def test_tokens_that_fit_badly_are_told_of() -> None:
+    """Thai in lexemes: every sentence is one, which no other has."""
+    far = Fast(1, "th", 1, "f", "th.v", "lexemes", 60, True, 1000, {"cosine": 0.0, "nearest": 0.1, "texts": 12}, None)
+    with out.capture() as said:
+        tell(far)
+    assert "--tokenizer ngrams comes nearer" in said.get()
