@@ -57,7 +57,7 @@ def classify(
         ordinal, distance = rows.selected_columns["ordinal"], rows.selected_columns["distance"]
         figures = _figures(name, _vote(distance, weights), [ordinal])
         statement = rows.order_by(None).with_only_columns(ordinal, *figures)
-        statement = statement.where(name.is_not(None)).group_by(ordinal, name)
+        statement = statement.group_by(ordinal, name).having(func.count(name) > literal_column("0"))
         return statement.order_by(ordinal, figures[1].desc(), name)
     if among is not None:
         raise QueryError("classify: among is for a list of texts; for one text, filter the result with where")

@@ -34,6 +34,7 @@ from embeddb.orm.types import unwrapped
 from embeddb.query.embedding import AnyEmbedding, resolve
 from embeddb.query.given import listed
 from embeddb.query.lateral import nearest_to, sql_type
+from embeddb.query.pool import Anchor
 from embeddb.vectors import to_text
 from embeddb.vectors.bits import as_bits
 
@@ -50,8 +51,8 @@ def for_each(
 
     ``embedding``: as for ``nearest``. ``queries``: texts or vectors, or ``bindparam("qs")`` for a list given later;
     ``ordinal`` is a query's place in it, counted from 0. Results come in the order of the queries, the nearest first.
-    ``among``: a select of the entity whose filters and joins say which rows to search,
-    ``select(Article).where(Article.year > 1950)``; a ``where`` on the result only thins out what was found.
+    ``where`` and ``join`` say which rows to search; so does ``among``, ``select(Article).where(Article.year > 1950)``.
+    Conditions on ``ordinal`` or ``distance`` thin out what was found.
     ``exact``: read every row for every query.
 
     The texts are encoded when the statement executes; one compiled statement serves lists of any length.
@@ -70,7 +71,7 @@ def for_each(
         .prefix_with("MATERIALIZED")
     )
     near = nearest_to(found, each.c.vector, k, among, exact, what="for_each")
-    same = found.is_row(near.c)
+    same = Anchor(found.is_row(near.c), last=True)
     statement = select(each.c.ordinal, found.entity, near.c.distance).select_from(each).join(near, true())
     return statement.join(found.entity, same).order_by(each.c.ordinal, near.c.distance)
 

@@ -9,6 +9,7 @@ from sqlalchemy import Select, not_, select, true
 from embeddb.errors import QueryError
 from embeddb.query.embedding import AnyEmbedding, resolve
 from embeddb.query.lateral import nearest_to
+from embeddb.query.pool import Anchor
 
 
 def knn_join(
@@ -26,8 +27,9 @@ def knn_join(
     neighbour of its own. ``among``: a select of right's entity whose filters and joins say which rows to search.
     ``exact``: read every row of right for each of left.
 
-    Filters on left's entity make fewer searches: ``knn_join(...).where(Question.open)``. For a limit on it, alias it
-    to a subquery: ``aliased(Question, select(Question).limit(100).subquery())``. Rows without a vector are left out.
+    Filters on left's entity make fewer searches: ``knn_join(...).where(Question.open)``; those on right's say, like
+    ``among``, which rows to search; those that compare the two thin out what was found. To limit left, alias it to
+    a subquery: ``aliased(Question, select(Question).limit(100).subquery())``. Rows without a vector are left out.
     """
     outer, inner = resolve(left, "knn_join"), resolve(right, "knn_join")
     if outer.column.table is inner.column.table:
@@ -41,7 +43,7 @@ def knn_join(
     if outer.table is inner.table:
         among = (select(inner.entity) if among is None else among).where(not_(outer.is_row(inner.key)))
     near = nearest_to(inner, outer.column, k, among, exact, what="knn_join")
-    same = inner.is_row(near.c)
+    same = Anchor(inner.is_row(near.c), last=True)
     statement = select(outer.entity, inner.entity, near.c.distance).select_from(outer.entity).join(near, true())
     statement = statement.join(inner.entity, same).where(outer.column.is_not(None))
     return statement.order_by(*outer.key, near.c.distance)

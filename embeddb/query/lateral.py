@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CTE, Integer, Select, bindparam, cast, func, literal_column, select, union_all
+from sqlalchemy import CTE, ColumnElement, Integer, Select, bindparam, cast, func, literal_column, select, union_all
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlalchemy.sql.selectable import LateralFromClause
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from embeddb.orm.bit_types import BIT, QueryBits
 from embeddb.orm.query_vector import parameter_type
@@ -26,6 +29,7 @@ from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.query.candidates import DEARER
 from embeddb.query.embedding import Embedding, in_full
 from embeddb.query.given import whole
+from embeddb.query.pool import Filters, around, is_whole
 from embeddb.query.scan import holds_distances, relaxed
 
 
@@ -39,18 +43,41 @@ def nearest_to(
     outside = cast(select(vector).correlate(table).scalar_subquery(), sql_type(settings))
     query = embedding.as_query(outside)
     measured = embedding.distance(query, exact=True).label("distance")
-    rows = embedding.rows(among, what)
+    rows = embedding.rows(among, what).where(Filters(embedding.key))
     everything = rows.add_columns(measured).order_by(in_full(measured.element)).limit(k).correlate(table)
     if exact or not holds_distances(settings):
         return everything.lateral()
     wanted = bindparam("k", k, Integer, unique=True)
     near = relaxed(embedding, query, wanted).label("distance")
-    most = wanted if among is None else literal_column(str(DEARER)) * wanted
+    most = _Most(wanted) if among is None else literal_column(str(DEARER)) * wanted
     scan = _materialized(rows.add_columns(near).order_by(near).limit(most).correlate(table))
     found = _materialized(select(scan).limit(k))
     enough = select(func.count()).select_from(found).scalar_subquery() >= wanted
     all_rows = everything.where(~enough).correlate(table, found).subquery()
     return union_all(select(found).where(enough), select(all_rows)).lateral()
+
+
+class _Most(ColumnElement[int]):
+    """What the planner is told of a scan's rows: as many as are wanted, or more where they are filtered."""
+
+    __visit_name__ = "most"
+    type = Integer()
+    _traverse_internals = [("wanted", InternalTraversal.dp_clauseelement)]
+
+    def __init__(self, wanted: ColumnElement[int]) -> None:
+        self.wanted = wanted
+
+    def self_group(self, against: Any = None) -> _Most:
+        """Itself: it stands alone, after LIMIT."""
+        return self
+
+
+@compiles(_Most)
+def _compile_most(element: _Most, compiler: SQLCompiler, **options: Any) -> str:
+    criteria, froms = around(compiler)
+    filtered = bool(criteria) or not is_whole(froms)
+    most = literal_column(str(DEARER)) * element.wanted if filtered else element.wanted
+    return compiler.process(most, **options)
 
 
 def _materialized(rows: Select[Any]) -> CTE:

@@ -1,10 +1,11 @@
 """A pool of candidates inside a statement, chosen under the filters that the statement gets later.
 
-``hybrid``, ``diverse`` and ``classify`` join their entity with a subquery of keys and figures. What is added to the
-statement afterwards, ``where`` and ``join``, must choose the candidates as well: filtering what was chosen without it
-would give too few rows. So each select inside has the condition ``Filters``, which compiles, when the whole statement
-is known, to the criteria of the statement around it; where that joins other tables, to ``key IN (SELECT key FROM …
-WHERE …)``. The statement around it is known by its join's condition, an ``Anchor``.
+``hybrid``, ``diverse``, ``classify`` and ``page`` join their entity with a subquery of keys and figures; ``for_each``
+and ``knn_join`` join such subqueries, one for each query, with it. What is added to the statement afterwards, ``where``
+and ``join``, must choose the candidates as well: filtering what was chosen without it would give too few rows. So each
+select inside has the condition ``Filters``, which compiles, when the whole statement is known, to the criteria of the
+statement around it; where that joins other tables, to ``key IN (SELECT key FROM … WHERE …)``. The statement around it is
+known by its join's condition, an ``Anchor``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sqlalchemy import Boolean, ColumnElement, FromClause, Select, and_, select,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import Join
-from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.sql.visitors import InternalTraversal, iterate
 
 from embeddb.orm.effort import level_of
 from embeddb.orm.embedding_type import distance
@@ -25,14 +26,21 @@ from embeddb.query.embedding import Embedding, in_full
 
 
 class Anchor(ColumnElement[bool]):
-    """The condition of the join with a pool; it marks the statement whose filters count inside the pool."""
+    """The condition of the join with a pool; it marks the statement whose filters count inside the pool.
+
+    ``last``: whether it is the entity that is joined with the pool, and not the pool with the entity.
+    """
 
     __visit_name__ = "anchor"
     type = Boolean()
-    _traverse_internals = [("condition", InternalTraversal.dp_clauseelement)]
+    _traverse_internals = [
+        ("condition", InternalTraversal.dp_clauseelement),
+        ("last", InternalTraversal.dp_boolean),
+    ]
 
-    def __init__(self, condition: ColumnElement[bool]) -> None:
+    def __init__(self, condition: ColumnElement[bool], last: bool = False) -> None:
         self.condition = condition
+        self.last = last
 
     def self_group(self, against: Any = None) -> Anchor:
         """Itself: it compiles to what stands after ON."""
@@ -65,10 +73,10 @@ class Filters(ColumnElement[bool]):
 
 @compiles(Filters)
 def _compile_filters(element: Filters, compiler: SQLCompiler, **options: Any) -> str:
-    criteria, froms = _around(compiler)
-    if not criteria and _is_whole(froms):
+    criteria, froms = around(compiler)
+    if not criteria and is_whole(froms):
         return compiler.process(true(), **options)
-    if _is_whole(froms):
+    if is_whole(froms):
         return f"({compiler.process(and_(*criteria), **options)})"
     key = tuple_(*element.identity) if len(element.identity) > 1 else element.identity[0]
     rows = select(*element.identity).select_from(*froms).where(*criteria)
@@ -76,37 +84,44 @@ def _compile_filters(element: Filters, compiler: SQLCompiler, **options: Any) ->
     return f"{compiler.process(key, **options)} IN ({compiler.process(rows, asfrom=True)})"
 
 
-def _around(compiler: SQLCompiler) -> tuple[Sequence[ColumnElement[bool]], list[FromClause]]:
+def around(compiler: SQLCompiler) -> tuple[Sequence[ColumnElement[bool]], list[FromClause]]:
     """The criteria of the innermost anchored statement that is being compiled, and its FROM without the pool.
 
-    Less those of the pool's own figures, as ``score > .03``: they thin out what was found.
+    Less what refers to the pool or to what stands before it, as ``score > .03``: that thins out what was found.
     """
     for entry in reversed(compiler.stack):
         statement = entry.get("selectable")
         if isinstance(statement, Select):
             froms = froms_of(statement, compiler)
-            pools: list[FromClause] = []
+            pools: set[FromClause] = set()
             without = [_without_pool(source, pools) for source in froms]
             if pools:
-                criteria = statement._where_criteria
-                return [one for one in criteria if not set(pools).intersection(one._from_objects)], without
+                return [one for one in statement._where_criteria if not _touches(one, pools)], without
     return (), []
 
 
-def _without_pool(source: Any, pools: list[FromClause]) -> Any:
-    """A FROM less its join with a pool, which is added to ``pools``; the very same where there is none."""
+def _touches(condition: Any, pools: set[FromClause]) -> bool:
+    return condition is not None and any(getattr(part, "table", None) in pools for part in iterate(condition))
+
+
+def _without_pool(source: Any, pools: set[FromClause]) -> Any:
+    """A FROM less its join with a pool, and less what that brings along; these are added to ``pools``."""
     if not isinstance(source, Join):
         return source
     if isinstance(source.onclause, Anchor):
-        pools.append(source.right)
-        return source.left
+        entity, pool = (source.right, source.left) if source.onclause.last else (source.left, source.right)
+        pools.update((pool.left, pool.right) if isinstance(pool, Join) else (pool,))
+        return entity
     left = _without_pool(source.left, pools)
     if left is source.left:
         return source
+    if _touches(source.onclause, pools):
+        pools.add(source.right)
+        return left
     return Join(left, source.right, source.onclause, source.isouter, source.full)
 
 
-def _is_whole(froms: Sequence[Any]) -> bool:
+def is_whole(froms: Sequence[Any]) -> bool:
     """Whether there is nothing but one table."""
     return not froms or (len(froms) == 1 and is_table(froms[0]))
 
@@ -118,8 +133,8 @@ class _Candidates(Candidates):
 
     def has_filters(self, statement: Select[Any], compiler: SQLCompiler) -> bool:
         """Whether rows of the table may be left out around the pool."""
-        criteria, froms = _around(compiler)
-        return bool(self.filtered) or bool(criteria) or not _is_whole(froms)
+        criteria, froms = around(compiler)
+        return bool(self.filtered) or bool(criteria) or not is_whole(froms)
 
 
 def nearest_in(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, exists, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 
@@ -52,6 +52,22 @@ def test_halves_with_wholes_and_keys_of_two_columns(session: Session) -> None:
     assert -rows[0].distance == pytest.approx(float(products.max()), rel=5e-2)
     rows = session.execute(knn_join(Pair.vector, Item.embedding, k=2).where(Pair.left == 7)).all()
     assert [row[1].id for row in rows[::2]] == [70 + n for n in range(10)]
+
+
+def test_filters_of_either_side(session: Session) -> None:
+    other = aliased(Item)
+    statement = knn_join(Item.embedding, other.embedding, k=2).where(Item.id < 4)
+    among = knn_join(Item.embedding, other.embedding, k=2, among=select(other).where(other.cat < 9))
+    expected = session.execute(among.where(Item.id < 4)).all()
+    assert len(expected) == 8
+    assert session.execute(statement.where(other.cat < 9)).all() == expected
+    assert session.execute(statement.join(Half, Half.id == other.id).where(Half.cat < 9)).all() == expected
+    # Of the left side, and of both, they choose no rows on the right.
+    found = session.execute(statement).all()
+    left = statement.join(Half, Half.id == Item.id).where(Half.cat < 2, ~exists().where(Pair.left == Item.id + ROWS))
+    assert session.execute(left).all() == [row for row in found if row[0].id < 2]
+    both = session.execute(statement.where(other.id > Item.id)).all()
+    assert both == [row for row in found if row[1].id > row[0].id]
 
 
 def test_among_and_a_limited_left(session: Session) -> None:
