@@ -44,8 +44,16 @@ class Verifier:
     ) -> Verifier:
         """With the threshold that lets this share of different pairs among labelled inputs pass.
 
-        The inputs must be of people (or things) that the encoder was not trained on, or it will be too low.
+        The inputs must be of people (or things) that the encoder was not trained on, or it will be too low. Raises
+        EncoderError where there are no two of them, or an input has no embedding.
         """
+        if not 0 <= false_accept <= 1:
+            raise EncoderError(f"false_accept is a share of pairs, between 0 and 1, not {false_accept}")
+        if len(inputs) != len(labels) or len(set(labels)) < 2:
+            raise EncoderError(
+                f"a threshold needs inputs with a label each, of two or more: there are {len(inputs)} inputs, "
+                f"{len(labels)} labels, {len(set(labels))} of them different"
+            )
         _, different = pair_scores(_embed(encoder, inputs), labels)
         return cls(encoder, threshold_at(different, false_accept))
 
@@ -56,9 +64,14 @@ class Verifier:
         return Verdict(score >= self.threshold, score)
 
     def enrol(self, takes: Mapping[Name, Sequence[Any]]) -> dict[Name, NDArray[np.float32]]:
-        """A vector of length 1 for each name: the mean of its takes. Store them as rows to search in SQL."""
+        """A vector of length 1 for each name: the mean of its takes. Store them as rows to search in SQL.
+
+        Raises EncoderError for a name without a take, or with one that has no embedding.
+        """
         enrolled: dict[Name, NDArray[np.float32]] = {}
         for name, inputs in takes.items():
+            if not len(inputs):
+                raise EncoderError(f"{name!r} has no take to enrol")
             mean = _embed(self.encoder, inputs).mean(0)
             enrolled[name] = mean / np.linalg.norm(mean)
         return enrolled

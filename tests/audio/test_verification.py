@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
+from embeddb.encoders import Hashing
 from embeddb.encoders.speaker import DeepSpeaker
 from embeddb.encoders.verifier import Verifier
 from embeddb.errors import EncoderError
@@ -68,6 +69,17 @@ def takes(of: Waveform, count: int) -> list[Waveform]:
     rng = np.random.default_rng(len(of))
     noise = rng.standard_normal((count, len(of))).astype(np.float32)
     return [Waveform(of.samples + 0.01 * row, of.rate) for row in noise]
+
+
+def test_what_no_threshold_and_no_enrolment_can_be_made_of() -> None:
+    encoder = Hashing(dim=64)
+    for labels in ([], ["a"], ["a", "a"]):
+        with pytest.raises(EncoderError, match="of two or more: there are 2 inputs"):
+            Verifier.calibrated(encoder, ["one", "two"], labels)
+    with pytest.raises(EncoderError, match="between 0 and 1, not 5"):
+        Verifier.calibrated(encoder, ["one", "two"], ["a", "b"], false_accept=5)
+    with pytest.raises(EncoderError, match="'a' has no take"):
+        Verifier(encoder, 0.5).enrol({"a": []})
 
 
 def test_verifying_and_identifying_by_a_calibrated_threshold(encoder: DeepSpeaker) -> None:
