@@ -3,9 +3,9 @@
 ``hybrid``, ``diverse``, ``classify`` and ``page`` join their entity with a subquery of keys and figures; ``for_each``
 and ``knn_join`` join such subqueries, one for each query, with it. What is added to the statement afterwards, ``where``
 and ``join``, must choose the candidates as well: filtering what was chosen without it would give too few rows. So each
-select inside has the condition ``Filters``, which compiles, when the whole statement is known, to the criteria of the
-statement around it; where that joins other tables, to ``key IN (SELECT key FROM … WHERE …)``. The statement around it is
-known by its join's condition, an ``Anchor``.
+select inside has the condition ``Filters``, which compiles, when the whole
+statement is known, to the criteria of the statement around it; where that joins other tables, to ``key IN (SELECT key
+FROM … WHERE …)``. The statement around it is known by its join's condition, an ``Anchor``.
 """
 
 from __future__ import annotations
