@@ -229,7 +229,7 @@ class _Search:
 
         A row itself is found too easily, for the graph has links to it. So of each row drawn, a, and two of its
         neighbours, b and c, it is (2 a + 2 b - c) / 3: of points of a normal distribution this is another of the same
-        mean and variance, for the weights sum to 1, and so do their squares.
+        mean and variance, for the weights sum to 1, and so do their squares. Bits are rounded to.
         """
         source: Any = self.found.table
         if rows > FEW:
@@ -243,7 +243,8 @@ class _Search:
             for first in self.connection.scalars(drawn).all():
                 near = self.connection.scalars(self.neighbours, {"query": first}).all()
                 second, third = (near[place] for place in random.integers(len(near), size=2))
-                between: Vector = ((2 * first + 2 * second - third) / 3).astype(np.float32)
+                between: Any = (2 * first + 2 * second - third) / 3
+                between = between > 0.5 if first.dtype == bool else between.astype(np.float32)
                 sample.append(between if between.any() else first)
         return sample
 

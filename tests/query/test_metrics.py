@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 from embeddb import HNSW, IVFFlat, Vector, embedding_column, nearest
 from embeddb.encoders import Hashing
 from embeddb.errors import DeclarationError, MetricMismatch, QueryError, VectorError
+from embeddb.insight.recall import measure
 from embeddb.metrics import METRICS
 from embeddb.orm.bits import bit_column
 from embeddb.query.for_each import for_each
@@ -230,3 +231,11 @@ async def test_async(pictures: Engine, driver: str) -> None:
         assert rows[0].phash.tolist() == BIT_ROWS[rows[0].id].tolist()
         assert (BIT_ROWS[rows[0].id] == BIT_ROWS[5]).all()
     await engine.dispose()
+
+
+@pytest.mark.parametrize("column", [Picture.phash, Picture.lists, Picture.features], ids=lambda each: each.key)
+def test_recall_of_bits_is_measured(pictures: Engine, column: Any) -> None:
+    with pictures.connect() as connection:
+        fit = measure(connection, column, queries=15)
+    assert fit.rows == ROWS
+    assert 0.9 <= fit.recall <= 1
