@@ -58,7 +58,8 @@ def width(config: Mapping[str, Any]) -> int:
         for key in ("hidden_size", "n_embd", "d_model", "dim"):
             if isinstance(part.get(key), int):
                 return int(part[key])
-    raise EncoderError(f"the configuration of this {config.get('model_type')!r} model does not tell its width")
+    kind = config.get("model_type")
+    raise EncoderError(f"the configuration of this {kind!r} model does not tell its width: use Module(…, dimensions=…)")
 
 
 def load(encoder: object, folder: Path, make: Callable[[], T]) -> T:

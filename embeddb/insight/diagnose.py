@@ -51,7 +51,7 @@ def diagnose(
     vectors = drawn.vectors
     if len(vectors) < max(2 * k, 10):
         raise QueryError(
-            f"{subject.name} gave {len(vectors)} rows with a vector, too few for the {k} neighbours of each"
+            f"{subject.name} gave {len(vectors)} rows with a vector, too few for the {k} neighbours of each: ask for a smaller k"
         )
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     nearest = statistics.neighbours(vectors, k, subject.metric)
