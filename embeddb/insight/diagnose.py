@@ -49,10 +49,8 @@ def diagnose(
         subject = subject_of(connection, embedding)
         drawn = draw(connection, subject, sample, seed=seed)
     vectors = drawn.vectors
-    if len(vectors) < max(2 * k, 10):
-        raise QueryError(
-            f"{subject.name} gave {len(vectors)} rows with a vector, too few for the {k} neighbours of each: ask for a smaller k"
-        )
+    if len(vectors) < (least := max(2 * k, 10)):
+        raise QueryError(f"{subject.name} gave {len(vectors)} rows with a vector: {k} neighbours of each need {least}")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     nearest = statistics.neighbours(vectors, k, subject.metric)
     straight = statistics.neighbours(vectors, 2, "l2")
