@@ -166,10 +166,16 @@ def test_build_puts_a_valid_index_in_the_place_of_an_invalid_one(database: Engin
 def test_an_interrupted_build_leaves_nothing(database: Engine) -> None:
     with database.begin() as connection:
         connection.exec_driver_sql(f"DROP INDEX {INDEX}")
+    command = [sys.executable, "-m", "embeddb", "index", "build", "notes.embedding"]
     with writing(database):
-        command = [sys.executable, "-m", "embeddb", "index", "build", "notes.embedding"]
-        environment = {**os.environ, "EMBEDDB_URL": address(database)}
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "EMBEDDB_URL": address(database)},
+            stderr=subprocess.PIPE,
+            text=True,
+            # What runs in the background may ignore interrupts, and hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         wait_for_build(database)
         process.send_signal(signal.SIGINT)
         wait_for_build(database, over=True)
