@@ -68,7 +68,7 @@ def test_what_cannot_be_diagnosed(engine: Engine, name: str, message: str) -> No
 
 
 def test_too_few_rows(engine: Engine) -> None:
-    with pytest.raises(QueryError, match="12 rows with a vector, too few"):
+    with pytest.raises(QueryError, match="12 rows with a vector: 10 neighbours of each need 20"):
         diagnose(engine, "notes.embedding", sample=12)
 
 
