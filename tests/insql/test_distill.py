@@ -232,8 +232,10 @@ def test_ngrams_for_languages_without_stemmers_or_spaces(
     assert found is not None
     assert int(np.argmax(encoder.encode_documents(texts) @ found)) == 0
     with shop.engine.begin() as connection:
-        [grams] = tokenize(connection, Tokenizer("ngrams", None, 1, 2), ["Añ１, b!"])
+        long = "".join(map(chr, range(0x4E00, 0x4E00 + 1200)))
+        [grams, many] = tokenize(connection, Tokenizer("ngrams", None, 1, 2), ["Añ１, b!", long])
         assert grams == ["a", "añ", "ñ", "ñ1", "1", "b"]
+        assert many == [long[at : at + size] for at in range(1200) for size in (1, 2) if at + size <= 1200]
 
 
 def test_a_token_takes_about_a_kilobyte(shop: Shop) -> None:

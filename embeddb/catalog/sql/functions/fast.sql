@@ -82,13 +82,23 @@ BEGIN
     END CASE;
 END $$;
 
--- All pieces of a text of `shortest` to `longest` characters.
+-- All pieces of a text of `shortest` to `longest` characters. A long one by 500 places at a time, for substr() counts
+-- from the beginning.
 CREATE OR REPLACE FUNCTION embeddb.ngrams(word text, shortest integer, longest integer) RETURNS SETOF text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT substr(word, s.start, n.size)
-      FROM generate_series(1, length(word)) AS s (start)
-     CROSS JOIN LATERAL generate_series(shortest, least(longest, length(word) - s.start + 1)) AS n (size)
-$$;
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    part text := word;
+BEGIN
+    FOR block IN 0 .. (length(word) - 1) / 500 LOOP
+        IF length(word) > 500 THEN
+            part := substr(word, 500 * block + 1, 500 + longest - 1);
+        END IF;
+        RETURN QUERY
+        SELECT substr(part, s.start, n.size)
+          FROM generate_series(1, least(500, length(part))) AS s (start)
+         CROSS JOIN LATERAL generate_series(shortest, least(longest, length(part) - s.start + 1)) AS n (size);
+    END LOOP;
+END $$;
 
 -- The parts of a token: n-grams of it between < and >, but not those marks alone (Bojanowski et al. 2017, "Enriching Word
 -- Vectors with Subword Information"). FastText knows them by the number of a bucket.
