@@ -26,6 +26,9 @@ MAX_PIXELS: Final = 50_000_000
 MAX_SECONDS: Final = 3600.0
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+#: Of URLs in what a library says: user and password, and the query.
+_SECRETS: Final = re.compile(r"(\w+://)(?:[^\s/@'\"]*@)?([^\s?'\"]*)(?:\?[^\s'\"]*)?")
+_OPEN: Final = r"\1\2"
 _FOLDER_FLAGS: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 #: A FIFO or a terminal must not make the reader wait.
 _FILE_FLAGS: Final = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -263,7 +266,8 @@ def _naming(name: str | os.PathLike[str]) -> Iterator[str]:
         if refusal is not None:
             raise SourceError(f"{shown}: {refusal}") from error
         kind = TransientSourceError if _passes(error) else SourceError
-        raise kind(f"{shown}: it cannot be read: {type(error).__name__}: {error}") from error
+        said = http.answer(error) or f"it cannot be read: {type(error).__name__}: {error}"
+        raise kind(f"{shown}: {_SECRETS.sub(_OPEN, said)}") from error
 
 
 def _passes(error: Exception) -> bool:

@@ -58,6 +58,15 @@ def chain(error: BaseException) -> list[BaseException]:
     return found
 
 
+def answer(error: BaseException) -> str | None:
+    """What a server answered instead of a file, which fsspec takes for a file that is not there; None if it did not."""
+    aiohttp = sys.modules.get("aiohttp")
+    for cause in chain(error):
+        if aiohttp is not None and isinstance(cause, aiohttp.ClientResponseError) and cause.status >= 400:
+            return f"the server answered {cause.status} {cause.message.partition(':')[0]}".strip()
+    return None
+
+
 def passes(error: BaseException) -> bool:
     """Whether a request that failed so may succeed later."""
     aiohttp = sys.modules.get("aiohttp")

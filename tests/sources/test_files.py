@@ -33,7 +33,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         found = {"/photos/a.png": b"a", "/photos/large.png": b"x" * 5000, "/secret": b"secret"}.get(self.path)
-        self.send_response(200 if found else 404)
+        if self.path == "/photos/locked.png":
+            self.send_response(403, "Not for you")
+        else:
+            self.send_response(200 if found else 404)
         self.send_header("Content-Length", str(len(found or b"")))
         self.end_headers()
         self.wfile.write(found or b"")
@@ -111,6 +114,11 @@ def test_http_within_roots(site: tuple[str, list[str]]) -> None:
     assert files.read(f"{address}/photos/a.png") == b"a"
     with pytest.raises(SourceError, match=r"large\.png: it is larger than 4,000 bytes"):
         files.read(f"{address}/photos/large.png")
+    with pytest.raises(SourceError, match="the server answered 403 Not for you"):
+        files.read(f"{address}/photos/locked.png")
+    with pytest.raises(SourceError) as caught:
+        files.read(f"{address}/photos/absent.png?token=secret")
+    assert "secret" not in str(caught.value)
     with pytest.raises(SourceError, match="absent"):
         files.read(f"{address}/photos/absent.png")
     before = list(asked)
