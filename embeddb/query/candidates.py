@@ -54,7 +54,7 @@ from sqlalchemy.sql.elements import BinaryExpression, Grouping, Label, Over, _la
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.visitors import InternalTraversal, iterate
 
-from embeddb.orm.effort import reranks
+from embeddb.orm.effort import MAX_EF_SEARCH, reranks
 from embeddb.orm.index_expression import indexed
 from embeddb.orm.query_vector import Narrowing, SearchVector, name_literal, narrowed, scan_settings, wanted
 from embeddb.orm.settings import Settings, settings_of
@@ -154,11 +154,18 @@ class Candidates(Narrowing):
         return not in_order or self.has_filters(statement, compiler)
 
     def has_filters(self, statement: Select[Any], compiler: SQLCompiler) -> bool:
-        """Whether some rows of the table may be left out, by a condition, or by a join."""
+        """Whether rows may be left out by a condition, by a join, or by a long scan's order, which drops late ones."""
         if self.filtered is not None:
             return self.filtered
         froms = froms_of(statement, compiler)
-        return len(statement._where_criteria) > 1 or len(froms) != 1 or not is_table(froms[0])
+        alone = len(statement._where_criteria) == 1 and len(froms) == 1 and is_table(froms[0])
+        return not alone or _is_long(statement)
+
+
+def _is_long(statement: Select[Any]) -> bool:
+    """Whether more rows are wanted than half of what ef_search can hold. Of a LIMIT in a parameter nothing is known."""
+    limit: Any = statement._limit_clause
+    return getattr(limit, "is_literal", False) and limit.name.isdigit() and int(limit.name) > MAX_EF_SEARCH // 2
 
 
 def froms_of(statement: Select[Any], compiler: SQLCompiler) -> list[Any]:
@@ -248,8 +255,9 @@ class _Pieces:
         self.index = name_literal(search.index, compiler) if search.index is not None else None
         self.wanted = wanted(statement)
         self.asked = search.effort(settings, self.wanted, compiler, filtered=self.filtered)
-        #: Candidates: of an index that holds less than the vectors more than are wanted.
-        self.count = self.asked if self.reranks else self.wanted
+        #: Candidates: of an index that holds less than the vectors, or of a long scan, more than are wanted.
+        more = self.wanted * literal_column("5") // literal_column("4") if _is_long(statement) else self.wanted
+        self.count = self.asked if self.reranks else more
 
     def sql(self) -> str:
         """The condition."""

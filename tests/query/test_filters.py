@@ -239,6 +239,15 @@ def test_what_other_clauses_see_is_not_cut_off(session: Session) -> None:
     assert [row.id for row in session.scalars(joined)] == np.repeat(nearest_ids(query, 3, among), 3).tolist()
 
 
+def test_more_rows_than_ef_search_holds_well(session: Session) -> None:
+    """In strict order a scan drops what comes late, and beyond half of ef_search's most that is one row in twenty."""
+    through_the_index(session)
+    few, many = nearest(Row.embedding, QUERIES[3]).limit(500), nearest(Row.embedding, QUERIES[3]).limit(900)
+    assert ["embeddb_scan" in str(one.compile(session.get_bind())) for one in (few, many)] == [False, True]
+    found = {row.id for row in session.scalars(many)}
+    assert len(found & set(nearest_ids(QUERIES[3], 900))) >= 0.99 * 900
+
+
 def test_what_is_said_of_filters_makes_another_statement(engine: Engine) -> None:
     with Session(engine) as session:
         sent: list[str] = []
