@@ -17,7 +17,7 @@ BAR = 30
 
 def command(
     name: EmbeddingArgument,
-    query: Annotated[str, typer.Argument(help="What was searched for.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What was searched for.")],
     key: Annotated[list[str], typer.Option("--key", "-k", help="The row's primary key; once for each of its columns.")],
     url: UrlOption = None,
     limit: Annotated[int, typer.Option(min=1, help="Words to show.")] = 20,
