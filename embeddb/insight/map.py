@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, String
+from sqlalchemy import Connection, Engine, LargeBinary, String
 
 from embeddb.encoders.protocol import Vectors
 from embeddb.encoders.settings import require
@@ -164,8 +164,10 @@ def _column(subject: Subject, name: str) -> Any:
 
 
 def _texts(subject: Subject) -> list[Any]:
-    if subject.spec is not None:
-        return [_column(subject, name) for name in subject.spec.sources]
+    sources = [] if subject.spec is None else [_column(subject, name) for name in subject.spec.sources]
+    if sources and not any(isinstance(column.type, LargeBinary) for column in sources):
+        return sources
+    # Bytes tell a reader nothing, and those of all rows together may be more than memory holds.
     found = [column for column in subject.table.c if isinstance(column.type, String)]
     return found[:2] or list(subject.table.primary_key)
 

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from typer.testing import CliRunner
 
+from embeddb import Vector, embedding_column, register
 from embeddb.cli.main import build
 from embeddb.errors import QueryError
 from embeddb.insight.map import Map, map_of, plane
 from embeddb.insight.shades import SHADES, shaded
 from tests.insight.conftest import KINDS, Note
 from tests.insight.vectors import decaying
+from tests.media.senses import Colours
 
 HOSTILE = "</script><img src=x onerror=alert(1)> & \u2028 $x_{ {{data}}"
 
@@ -65,6 +68,25 @@ def test_rows_with_their_groups_and_texts(engine: Engine) -> None:
     titles = map_of(engine, Note.embedding, texts=["title"], sample=50)
     assert all(re.fullmatch(r"\S+ \d+", said) for said in titles.texts)
     assert titles.groups == ()
+
+
+def test_bytes_that_were_embedded_are_neither_read_nor_shown(engine18: Engine) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Scan(Base):
+        __tablename__ = "scans"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str]
+        data: Mapped[bytes]
+        embedding: Mapped[Vector | None] = embedding_column("data", encoder=Colours(), index=None)
+
+    Base.metadata.create_all(engine18)
+    register(engine18, Base, install=True)
+    with Session(engine18) as session, session.begin():
+        vectors = np.random.default_rng(0).normal(size=(5, Colours().dim)).astype(np.float32)
+        session.add_all(Scan(id=n, name=f"scan {n}", data=b"x", embedding=vector) for n, vector in enumerate(vectors))
+    assert sorted(map_of(engine18, Scan.embedding).texts) == [f"scan {n}" for n in range(5)]
 
 
 def test_what_cannot_be_mapped(engine: Engine) -> None:
