@@ -182,6 +182,8 @@ def _why_exact(column: Column[Any], statement: Any, nodes: Collection[Node], ind
     count = max(index.rows for index in indexes)
     if count < FEW:
         return f"{exact}: the table has about {count:,} rows, and reading so few takes no index."
+    if len(getattr(statement, "_where_criteria", ())) == 1 and not getattr(statement, "_setup_joins", ()):
+        return f"{exact}: of {count:,} rows the planner expects that so many are found faster by reading all."
     return (
         f"{exact}: the planner expects the filters to leave so few that this is faster. If they leave many, ANALYZE; "
         "if the statement orders by more than the distance, or by an expression of it, order by the distance alone."

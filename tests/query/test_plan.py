@@ -187,3 +187,11 @@ def test_what_chooses_rows_is_named_not_what_looks_them_up(usual: Session) -> No
     search = nearest(Item.embedding, "x").limit(5)
     assert "exact, its rows are read all of them" in explain(usual, search.where(Item.title == "row 7")).words
     assert "exact, its rows are read by the index ix_item_cat" in explain(usual, search.where(Item.cat == 3)).words
+
+
+def test_an_exact_plan_of_a_large_table_is_not_laid_to_filters(usual: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embeddb.query.reasons.FEW", 1000)
+    usual.execute(text("SET LOCAL enable_indexscan = off"))
+    search = nearest(Item.embedding, "x")
+    assert "so many are found faster by reading all" in explain(usual, search.limit(2000)).words
+    assert "the filters to leave so few" in explain(usual, search.limit(9).where(Item.title > "row 7")).words
