@@ -29,32 +29,24 @@ def install(
 
     Every embedding with the same encoder has it then. An encoder that has no SQL can still be distilled.
     """
-    from embeddb.encoders import SentenceTransformer, WordVectors, from_config
-    from embeddb.errors import EncoderError
-    from embeddb.insql import install_transformer, install_words
-    from embeddb.insql.distill import subject
+    from embeddb.insql import Fast, has_sql, install_encoder
 
     with connected(url) as connection:
-        encoder = from_config(subject(connection, name).config)
-        with err.status("Installing …"):
-            if isinstance(encoder, SentenceTransformer):
-                weights = install_transformer(connection, encoder, half=half, name=called)
-                out.print(f"{weights.name}: a transformer, {weights.size / 1e6:.1f} MB", markup=False)
-            elif isinstance(encoder, WordVectors):
-                if half:
-                    raise EncoderError(
-                        "word vectors are kept in single precision, equal to the encoder: leave --halfvec out"
-                    )
-                words = install_words(connection, encoder, name=called)
-                out.print(f"{words.name}: {words.tokens:,} words, {words.size / 1e6:.1f} MB", markup=False)
-            elif not fast:
-                raise EncoderError(f"{encoder!r} has no SQL of its own: distil it (--fast, or embeddb distill {name})")
-        if fast and not isinstance(encoder, WordVectors):
+        made = None
+        # One that cannot be installed can still be distilled.
+        if has_sql(connection, name) or not fast:
+            with err.status("Installing …"):
+                made = install_encoder(connection, name, half=half, name=called)
+            kind = f"{made.tokens:,} words" if isinstance(made, Fast) else "a transformer"
+            out.print(f"{made.name}: {kind}, {made.size / 1e6:.1f} MB", markup=False)
+        if fast and not isinstance(made, Fast):
             from embeddb.cli.distill import tell
+            from embeddb.encoders import from_config
+            from embeddb.insql.distill import subject
             from embeddb.train.distil import distil
 
             with err.status("Distilling …"):
-                found = distil(connection, name, encoder)
+                found = distil(connection, name, from_config(subject(connection, name).config))
             tell(found)
         connection.commit()
 
@@ -72,7 +64,12 @@ def list_(url: UrlOption = None) -> None:
         require(connection)
         for one in installed(connection):
             table.add_row(
-                one.name, "transformer", f"{one.size / 1e6:.1f}", "half" if one.half else "single", "all", "exact"
+                one.name,
+                "transformer",
+                f"{one.size / 1e6:.1f}",
+                "half" if one.half else "single",
+                "all",
+                "above 0.9999" if one.half else "exact",
             )
         for fast in installed_fast(connection):
             near = "exact" if fast.agreement is None else "{cosine:.3f}, {nearest:.3f}".format(**fast.agreement)
@@ -86,13 +83,19 @@ def list_(url: UrlOption = None) -> None:
 def remove(name: Annotated[str, typer.Argument(help="As embeddb sql list shows it.")], url: UrlOption = None) -> None:
     """Take an encoder out of the database. The embeddings, their vectors and the cache of queries stay."""
     from embeddb.catalog.install import require
-    from embeddb.insql import installed, remove_fast, remove_transformer
+    from embeddb.errors import CatalogError
+    from embeddb.insql import installed, installed_fast, remove_fast, remove_transformer
 
     with connected(url) as connection:
         require(connection)
-        if any(one.name == name for one in installed(connection)):
+        transformers = {one.name for one in installed(connection)}
+        others = {one.name for one in installed_fast(connection)}
+        if name in transformers:
             remove_transformer(connection, name)
-        else:
+        elif name in others:
             remove_fast(connection, name)
+        else:
+            known = ", ".join(sorted(transformers | others)) or "none"
+            raise CatalogError(f"no encoder here is called {name!r}; there are: {known}")
         connection.commit()
     out.print(f"{name} is removed.", markup=False)

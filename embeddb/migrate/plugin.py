@@ -43,6 +43,7 @@ def add_operations() -> None:
         catalog_operations,
         column_operations,
         embedding_operations,
+        encoder_operations,
         history_operations,
         index_operations,
         reembed_operations,

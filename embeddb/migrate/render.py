@@ -9,7 +9,7 @@ from typing import Any, Final
 _WIDTH: Final = 88 - 4
 
 
-def call(name: str, *positional: Any, **keywords: Any) -> str:
+def call(name: str, /, *positional: Any, **keywords: Any) -> str:
     """``name("a", b="c")`` on one line where it fits, else an argument a line. Keywords of None are left out."""
     arguments = [literal(value) for value in positional]
     arguments += [f"{key}={literal(value)}" for key, value in keywords.items() if value is not None]

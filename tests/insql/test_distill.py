@@ -508,7 +508,7 @@ def test_commands(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "distilled, lexemes" in listed
     [called] = [fast.name for fast in _installed(shop) if fast.embedding == name]
     run("sql", "remove", called, "-u", url)
-    assert "no fast encoder here is called" in str(run("sql", "remove", called, "-u", url, error=True).exception)
+    assert "no encoder here is called" in str(run("sql", "remove", called, "-u", url, error=True).exception)
     assert "tokens" in run("sql", "install", name, "--fast", "-u", url).output
 
 

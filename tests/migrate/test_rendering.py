@@ -25,6 +25,7 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
+from embeddb.migrate.encoder_operations import InstallEncoderOp, RemoveEncoderOp
 from embeddb.migrate.history_operations import CreateHistoryOp, DropHistoryOp
 from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
@@ -116,6 +117,8 @@ EVERY: list[MigrateOperation] = [
     SwapEmbeddingOp("t", "v"),
     RollBackEmbeddingOp("t", "v"),
     ContractEmbeddingOp("t", "v", "s"),
+    InstallEncoderOp("t", "v", "s", halfvec=True, name="n"),
+    RemoveEncoderOp("t", "v"),
     RenameEmbeddedTableOp("t", "u", "s", {"i": "j"}),
     RenameEmbeddedColumnOp("t", "v", "w", None, {}),
 ]
