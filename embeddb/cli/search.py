@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.syntax import Syntax
@@ -11,6 +12,12 @@ from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, out
 from embeddb.cli.target import EmbeddingArgument, find_embedding, where_equal
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column
+
+    from embeddb.sources.audio import Audio
+    from embeddb.sources.images import Image
 
 
 def command(
@@ -24,20 +31,28 @@ def command(
     encoder: Annotated[
         str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
     ] = None,
+    file: Annotated[bool, typer.Option("--file", help="QUERY is a file: a picture, or a sound.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
-    """Search an embedding by text, nearest rows first."""
+    """Search an embedding by text, or by a picture or a sound, nearest rows first."""
+    from sqlalchemy import LargeBinary
+
     from embeddb.query.nearest import nearest
     from embeddb.query.plan import explain
 
     with connected(url) as connection:
         column = find_embedding(connection, target, encoder)
-        statement = nearest(column, query, score=True, exact=exact).limit(limit)
+        asked = _sensed(column, query) if file else query
+        statement = nearest(column, asked, score=True, exact=exact).limit(limit)
         statement = where_equal(connection, statement, column.table, where)
-        # Vectors are of no use to a reader.
-        shown = [c for c in statement.selected_columns if not hasattr(c.type, "storage")]
+        # Vectors and bytes are of no use to a reader.
+        shown = [
+            c
+            for c in statement.selected_columns
+            if not hasattr(c.type, "storage") and not isinstance(c.type, LargeBinary)
+        ]
         statement = statement.with_only_columns(*shown)
         rows = [dict(row) for row in connection.execute(statement).mappings()]
         plan = explain(connection, statement) if sql else None
@@ -49,6 +64,19 @@ def command(
         out.print(Syntax(plan.sql, "postgresql", background_color="default", word_wrap=True))
         out.print(str(plan), style="dim", markup=False)
     out.print(_table(rows) if rows else "No rows.")
+
+
+def _sensed(column: Column[Any], query: str) -> Image | Audio:
+    """The user's own file, as what the embedding's encoder takes."""
+    from embeddb.orm.settings import settings_of
+    from embeddb.sources.audio import Audio
+    from embeddb.sources.images import Image
+
+    path = Path(query)
+    if not path.is_file():
+        raise typer.BadParameter(f"there is no file {query}")
+    settings = settings_of(column.type)
+    return Audio(path) if settings is not None and settings.encoder.modality == "audio" else Image(path)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
