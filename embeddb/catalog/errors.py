@@ -39,14 +39,29 @@ _ABSENT: Final[dict[str, type[EmbeddbError]]] = {
 def catalog_errors() -> Iterator[None]:
     """Around statements that call the catalog and nothing else: its errors as ours, others as they are."""
     try:
+        with own_errors():
+            yield
+    except (DBAPIError, psycopg.Error) as error:
+        state = getattr(_cause(error), "sqlstate", None)
+        if state not in _ABSENT:
+            raise
+        raise _ABSENT[state] from error
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Around statements of any kind: what the catalog's functions raise as ours."""
+    try:
         yield
     except (DBAPIError, psycopg.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = _cause(error)
         state = getattr(cause, "sqlstate", None)
-        if state in _ABSENT:
-            raise _ABSENT[state] from error
         if state not in _OWN:
             raise
         diagnostics = getattr(cause, "diag", None)
         said = [getattr(diagnostics, part, None) for part in ("message_primary", "message_hint")]
         raise _OWN[state](". ".join(part for part in said if part) or str(cause)) from error
+
+
+def _cause(error: DBAPIError | psycopg.Error) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error

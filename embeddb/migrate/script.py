@@ -6,20 +6,31 @@ import logging
 from typing import Any, Final
 
 from alembic.operations.base import Operations
+from alembic.util import CommandError
 from psycopg import sql
 from sqlalchemy import Connection
+
+from embeddb.catalog.errors import own_errors
+from embeddb.errors import EmbeddbError
 
 #: Under Alembic's own logger, which its alembic.ini shows; fileConfig there disables loggers that it does not know.
 log: Final = logging.getLogger("alembic.embeddb")
 
 
 def run(operations: Operations, statement: str) -> None:
-    """Execute a statement without parameters. Neither % nor : in it means anything."""
+    """Execute a statement without parameters. Neither % nor : in it means anything.
+
+    What the catalog refuses is a CommandError, which ``alembic`` tells in a line instead of a traceback.
+    """
     context = operations.get_context()
     if context.as_sql:
         context.impl.static_output(f"{statement.strip()};\n")
         return
-    connection_of(operations).exec_driver_sql(statement, execution_options={"no_parameters": True})
+    try:
+        with own_errors():
+            connection_of(operations).exec_driver_sql(statement, execution_options={"no_parameters": True})
+    except EmbeddbError as error:
+        raise CommandError(str(error)) from error
 
 
 def connection_of(operations: Operations) -> Connection:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.util import CommandError
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -176,6 +177,22 @@ def test_another_encoder_is_filled_beside_the_old_one_and_takes_its_place(projec
     assert differences(engine, notes()) == []
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT vector_dims(embedding) FROM notes")) == 16
+
+
+def test_there_is_no_way_back_past_a_change_that_is_over(project: Project) -> None:
+    project.metadata = notes(encoder=Hashing(24))
+    for message, prepare in (("expand", None), ("swap", "UPDATE notes SET embedding__next = array_fill(1, ARRAY[24])")):
+        with project.engine.begin() as connection:
+            if prepare is not None:
+                connection.exec_driver_sql(prepare)
+                connection.exec_driver_sql("DELETE FROM embeddb.job")
+        project.revise(message)
+        project.upgrade()
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT embeddb.contract('notes.embedding')")
+    with pytest.raises(CommandError, match=r"notes\.embedding: its encoder is not being changed") as refused:
+        project.downgrade()
+    assert "SELECT" not in str(refused.value)
 
 
 def test_renames_by_hand_are_followed(project: Project) -> None:
