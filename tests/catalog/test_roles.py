@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from embeddb.catalog.install import install
 from embeddb.catalog.register import register_spec
 from embeddb.queue import Done, claim, leave, prepare, read, register_worker, settle, targets
-from tests.catalog.application import ARTICLES, Database, connect, queued, spec
+from tests.catalog.application import ARTICLES, Database, connect, queued, register, spec
 
 ROLES = ("app_writer", "app_worker", "app_reader")
 
@@ -150,3 +150,29 @@ def test_no_superuser_is_needed(engine: Engine) -> None:
             assert queued(db) == [1, 1]
         finally:
             db.execute(f"DROP OWNED BY {name} CASCADE; DROP ROLE {name}")
+
+
+def test_a_keys_type_runs_nothing_as_the_catalogs_owner(roles: Database) -> None:
+    """A table's owner may give a type of his a cast to json."""
+    roles.execute("GRANT CREATE ON SCHEMA public TO app_writer; SET test.ran_as = ''")
+    with acting(roles, "app_writer"):
+        roles.execute(
+            "CREATE TYPE kind AS ENUM ('a', 'b');"
+            " CREATE TABLE kinds (id kind PRIMARY KEY, title text, body text, embedding vector(3))"
+        )
+    register(roles, spec("kinds"))
+    with acting(roles, "app_writer"):
+        roles.execute(
+            "CREATE FUNCTION told(kind) RETURNS json LANGUAGE sql AS"
+            " $$ SELECT to_json(set_config('test.ran_as', current_user, false)) $$;"
+            " CREATE CAST (kind AS json) WITH FUNCTION told(kind)"
+        )
+        roles.execute("INSERT INTO kinds VALUES ('a', 'x', NULL, NULL)")
+        roles.execute("UPDATE kinds SET title = 'y'; UPDATE kinds SET id = 'b'")
+    assert set(queued(roles)) == {"a", "b"}
+    roles.execute("DELETE FROM embeddb.job")
+    roles.execute("SELECT embeddb.backfill('kinds.embedding')")
+    assert queued(roles) == ["b"]
+    with acting(roles, "app_writer"):
+        roles.execute("DELETE FROM kinds; DROP TABLE kinds CASCADE; DROP TYPE kind CASCADE")
+    assert roles.execute("SHOW test.ran_as").fetchall() == [("",)]

@@ -40,6 +40,25 @@ BEGIN
                                FROM unnest(keys) WITH ORDINALITY AS u (k, place))) END;
 END $$;
 
+-- The same where it runs with the rights of the catalog's owner. A type's owner may give it a cast to json, which to_jsonb
+-- and its like run: so of a type that users made it is the text, by the type's output function.
+CREATE OR REPLACE FUNCTION embeddb.own_key_sql(relation regclass, keys name[], alias text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE types AS (
+        SELECT k.name, k.place, y.oid, y.typtype, y.typbasetype
+          FROM unnest(keys) WITH ORDINALITY AS k (name, place)
+          JOIN pg_attribute a ON a.attrelid = relation AND a.attname = k.name
+          JOIN pg_type y ON y.oid = a.atttypid
+         UNION ALL
+        SELECT t.name, t.place, y.oid, y.typtype, y.typbasetype
+          FROM types t JOIN pg_type y ON y.oid = t.typbasetype AND t.typtype = 'd'
+    )
+    SELECT format(CASE WHEN cardinality(keys) = 1 THEN '%s' ELSE 'jsonb_build_array(%s)' END, string_agg(
+               -- Postgres's own types have numbers below that.
+               format(CASE WHEN t.oid < 16384 THEN '%s.%I' ELSE 'concat(%s.%I)' END, alias, t.name), ', ' ORDER BY t.place))
+      FROM types t WHERE t.typtype <> 'd'
+$$;
+
 -- The columns of a primary key in order: type; type without a length, for casts ("character" would cut a text to its first
 -- letter); and the operator by which the key's index tells values equal, wherever it was made.
 CREATE OR REPLACE FUNCTION embeddb.key_columns(relation regclass, keys name[])

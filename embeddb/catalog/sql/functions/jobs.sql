@@ -107,7 +107,7 @@ BEGIN
         '    INSERT INTO embeddb.job (embedding, priority, keys)'
         '    SELECT $1, 10, jsonb_agg(key) FROM missing GROUP BY part RETURNING jsonb_array_length(keys) AS size'
         ') SELECT coalesce(sum(size), 0) FROM queued',
-        embeddb.key_sql(c.keys, 'n'), relation, embeddb.blank_sql(relation, c.sources, 'n'), c.vector)
+        embeddb.own_key_sql(relation, c.keys, 'n'), relation, embeddb.blank_sql(relation, c.sources, 'n'), c.vector)
     INTO total USING found, everything;
     RETURN total;
 END $$;

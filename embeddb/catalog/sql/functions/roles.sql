@@ -15,7 +15,8 @@ BEGIN
     EXECUTE format('GRANT INSERT, UPDATE, DELETE ON embeddb.job, embeddb.failure, embeddb.worker, embeddb.query_cache,'
                    ' embeddb.digest TO %I', role);
     EXECUTE format('GRANT UPDATE (wait_until, wait_reason, fingerprint) ON embeddb.encoder TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.key_sql(name[], text), embeddb.match_sql(regclass, name[], text, text),'
+    EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.own_key_sql(regclass, name[], text),'
+                   ' embeddb.match_sql(regclass, name[], text, text),'
                    ' embeddb.blank_sql(regclass, name[], text), embeddb.backfill(text, boolean), embeddb.sweep(integer),'
                    ' embeddb.problems(integer), embeddb.embeds_documents(integer), embeddb.embed_document(integer, text),'
                    ' embeddb.drain_target(text), embeddb.drain_claim(integer, integer, integer),'

@@ -29,7 +29,7 @@ $$;
 -- The keys of a statement's new rows whose vector is missing, by today's names.
 CREATE OR REPLACE FUNCTION embeddb.missing_sql(embedding integer) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('SELECT %s FROM new_rows AS n WHERE (n.%I IS NULL) <> %s', embeddb.key_sql(c.keys, 'n'), c.vector,
+    SELECT format('SELECT %s FROM new_rows AS n WHERE (n.%I IS NULL) <> %s', embeddb.own_key_sql(e.relation, c.keys, 'n'), c.vector,
                   embeddb.blank_sql(e.relation, c.sources, 'n'))
       FROM embeddb.embedding e CROSS JOIN LATERAL embeddb.columns(e.id) AS c
      WHERE e.id = missing_sql.embedding
@@ -43,14 +43,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE event
         WHEN 'insert' THEN format('SELECT embeddb.enqueue(%s, ARRAY(%s))', embedding, embeddb.missing_sql(embedding))
         WHEN 'delete' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY(SELECT %s FROM old_rows AS o))',
-                                  embedding, embeddb.key_sql(c.keys, 'o'))
+                                  embedding, embeddb.own_key_sql(e.relation, c.keys, 'o'))
         WHEN 'change' THEN format('INSERT INTO embeddb.job (embedding, keys) VALUES (%s, jsonb_build_array(%s))',
-                                  embedding, embeddb.key_sql(c.keys, new))
-        WHEN 'settle' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY[%s])', embedding, embeddb.key_sql(c.keys, new))
+                                  embedding, embeddb.own_key_sql(e.relation, c.keys, new))
+        WHEN 'settle' THEN format('SELECT embeddb.drop_jobs(%s, ARRAY[%s])', embedding, embeddb.own_key_sql(e.relation, c.keys, new))
         WHEN 'key' THEN format('SELECT embeddb.follow_key(%s, to_jsonb(%s), to_jsonb(%s))',
-                               embedding, embeddb.key_sql(c.keys, new), embeddb.key_sql(c.keys, old))
+                               embedding, embeddb.own_key_sql(e.relation, c.keys, new), embeddb.own_key_sql(e.relation, c.keys, old))
         END
-      FROM embeddb.columns(embedding) AS c
+      FROM embeddb.embedding e CROSS JOIN LATERAL embeddb.columns(e.id) AS c WHERE e.id = trigger_sql.embedding
 $$;
 
 -- Are the columns of an embedding still called so? Declared IMMUTABLE so that a plan holds the answer as a constant. It
