@@ -256,7 +256,8 @@ BEGIN
 END $$;
 
 -- Vectors into their rows, as one set: only where the sources still hash to what was encoded, and no one else has the row
--- locked. The keys that were written; NULL where the table refuses one of them: then nothing is.
+-- locked. The keys that were written; NULL where the table refuses one of them: then nothing is. Hashes are not compared by
+-- "=", which could be joined by: then every row of the table is hashed.
 CREATE OR REPLACE FUNCTION embeddb.drain_write(
     embedding integer, keys jsonb[], hashes bigint[], vectors @extschema:vector@.vector[], steps text[], OUT written jsonb[],
     OUT refused text
@@ -274,7 +275,7 @@ BEGIN
     EXECUTE format(
         'WITH k AS (SELECT * FROM unnest($1, $2, $3, $4) AS u (key, hash, vector, step) WHERE u.step IS NULL AND u.hash IS NOT NULL), '
         'held AS MATERIALIZED (SELECT k.key, k.vector, t.tableoid AS part, t.ctid AS spot FROM k JOIN %1$s AS t ON %2$s'
-        ' WHERE %3$s = k.hash FOR NO KEY UPDATE OF t SKIP LOCKED), '
+        ' WHERE %3$s IS NOT DISTINCT FROM k.hash FOR NO KEY UPDATE OF t SKIP LOCKED), '
         'done AS (UPDATE %1$s AS t SET %4$I = held.vector::%5$s FROM held WHERE t.ctid = held.spot AND t.tableoid = held.part'
         ' RETURNING held.key) SELECT array_agg(key) FROM done',
         e.relation, embeddb.match_sql(e.relation, c.keys, 't', 'k.key'), hash, c.vector, e.type)
@@ -299,7 +300,8 @@ DECLARE
 BEGIN
     EXECUTE format(
         'WITH k AS (SELECT * FROM unnest($3, $4, $5, $6) AS u (key, hash, step, error) WHERE u.step IS NOT NULL), '
-        'held AS MATERIALIZED (SELECT k.* FROM k JOIN %s AS t ON %s WHERE %s = k.hash FOR NO KEY UPDATE OF t SKIP LOCKED), '
+        'held AS MATERIALIZED (SELECT k.* FROM k JOIN %s AS t ON %s WHERE %s IS NOT DISTINCT FROM k.hash'
+        '    FOR NO KEY UPDATE OF t SKIP LOCKED), '
         'failed AS (INSERT INTO embeddb.failure AS f (embedding, key, step, error, attempts)'
         ' SELECT $1, h.key, h.step, h.error, coalesce((SELECT max(j.attempts) FROM embeddb.job j WHERE j.id = ANY ($2)'
         ' AND j.keys @> jsonb_build_array(h.key)), 1) FROM held h ON CONFLICT (embedding, key) DO UPDATE'
