@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from embeddb.local import LocalPostgres
 
+os.umask(0o022)  # run by root, the servers are another user's, who has to read what the tests write
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a process of pytest-xdist's
 
