@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Engine
@@ -79,6 +80,8 @@ def test_every_filter_is_filled_with_the_right_rows(rows: Database) -> None:
     }
     assert min(at.values()) >= 0.98, at
     assert found(rows, Row, 0, {"tenth": 77}) == []
+    with pytest.raises(psycopg.Error, match="LIMIT must not be negative"):
+        rows.execute("SELECT embeddb.search('row.embedding', 'query 0', -1, '{}')")
     for model in MODELS[1:]:
         assert recall(rows, model, lambda c: {"tenth": 3}, lambda c: NUMBER % 10 == 3) >= 0.9
     hidden_by_a_policy(rows)

@@ -11,7 +11,7 @@ DECLARE
     e record := embeddb.described(embedding);
 BEGIN
     RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key,
-        CASE WHEN k IS NOT NULL AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
+        CASE WHEN k >= 0 AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
             embeddb.compose_filtered(e.id, e.spec, e.relation, e.vector, e.keys, 'embeddb.embed($1, $2)', '$3',
                                      coalesce(embeddb.filter_sql(e.relation, filter, '$4'), 'true'))
         ELSE
@@ -33,7 +33,7 @@ DECLARE
 BEGIN
     -- The row itself is one that is passed over, no filter.
     RETURN QUERY EXECUTE format('SELECT %s, n.distance, n.score FROM (%s) AS n', e.key,
-        CASE WHEN k IS NOT NULL AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
+        CASE WHEN k >= 0 AND (filter IS NOT NULL OR row_security_active(e.relation)) THEN
             embeddb.compose_filtered(e.id, e.spec, e.relation, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2', c)
         ELSE
             embeddb.compose_search(e.id, e.spec, e.relation::text, e.vector, e.keys, embeddb.vector_of_sql(e.id, '$1'), '$2', c)
