@@ -124,9 +124,9 @@ def test_what_is_refused(arguments: Any, options: Any, words: str) -> None:
         similar_to(*arguments, **options)
 
 
-@pytest.mark.parametrize("keys", [np.array([1, 2]), (n for n in (1, 2))], ids=["array", "generator"])
-def test_keys_of_any_sequence(session: Session, keys: Any) -> None:
-    found = session.scalars(similar_to(Item.embedding, keys, exact=True).limit(4)).all()
+@pytest.mark.parametrize("sequence", [np.array, iter], ids=["array", "iterator"])
+def test_keys_of_any_sequence(session: Session, sequence: Any) -> None:
+    found = session.scalars(similar_to(Item.embedding, sequence([1, 2]), exact=True).limit(4)).all()
     assert found == session.scalars(similar_to(Item.embedding, [1, 2], exact=True).limit(4)).all()
 
 
