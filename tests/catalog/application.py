@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 from sqlalchemy import Engine
 
 from embeddb.spec import EmbeddingSpec
@@ -55,3 +56,9 @@ def take(db: Database) -> list[Any]:
     keys = queued(db)
     db.execute("DELETE FROM embeddb.job")
     return keys
+
+
+def drop_role(db: Database, role: str) -> None:
+    """Once its sessions are gone: one that was closed takes a moment to drop what was temporary in it."""
+    db.execute("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = %s", [role])
+    db.execute(SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(Identifier(role)))

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, text
 
 from embeddb.local import LocalPostgres
-from tests.catalog.application import Database, register, spec
+from tests.catalog.application import Database, drop_role, register, spec
 from tests.insql.shelf import KINDS, QUERY, Shelf, remember, shelve
 
 READER = "bi_reader"
@@ -27,7 +27,8 @@ def shelf(catalog: Engine, db: Database) -> Iterator[Shelf]:
     db.execute(f"CREATE ROLE {READER} LOGIN; SELECT embeddb.grant_reader('{READER}')")
     db.execute(f"GRANT SELECT ON articles TO {READER}")
     yield shelf
-    db.execute(f"ROLLBACK; RESET ROLE; DROP OWNED BY {READER}; DROP ROLE {READER}")
+    db.execute("ROLLBACK; RESET ROLE")
+    drop_role(db, READER)
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_rows_of_a_partitioned_table_that_the_caller_may_not_see(catalog: Engine
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 reader.execute("SELECT * FROM articles_eu")
     finally:
-        db.execute(f"DROP OWNED BY {READER}; DROP ROLE {READER}")
+        drop_role(db, READER)
 
 
 def test_columns_that_the_caller_may_not_read(shelf: Shelf, reader: Database) -> None:
