@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Select
-    from sqlalchemy.orm import Session
+    from sqlalchemy import Select
 
-    from embeddb.query.plan import Plan
+    from embeddb.query.plan import Bind, Plan
 
 
 def assert_uses_index(
-    bind: Session | Connection,
+    bind: Bind,
     statement: Select[Any],
     index: str | None = None,
     parameters: Mapping[str, Any] | None = None,

@@ -12,6 +12,7 @@ Where nothing was fitted, the figures below hold, which are careful ones.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Final
 
 from sqlalchemy import ColumnElement, Float, Integer, Text, cast, column, func, literal_column, select, table
@@ -50,7 +51,7 @@ def level_of(recall: float | None) -> float | None:
     """The lowest level that gives ``recall``; QueryError for what is no recall."""
     if recall is None:
         return None
-    if not 0 < recall <= LEVELS[-1]:
+    if not isinstance(recall, Real) or not 0 < recall <= LEVELS[-1]:
         raise QueryError(
             f"a recall is above 0 and at most {LEVELS[-1]}, not {recall!r}; for every row there is use exact=True"
         )

@@ -13,13 +13,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, text
+from sqlalchemy import Connection, Engine, Select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
+from embeddb.errors import QueryError
 from embeddb.query.reasons import BLOCKS, Reason, VectorIndexes, reasons
 
-Bind = Session | Connection
+Bind = Session | scoped_session[Any] | Connection | Engine
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,14 @@ def explain(bind: Bind, statement: Select[Any], parameters: Mapping[str, Any] | 
     """The plan of ``statement`` in the present transaction: EXPLAIN, so the statement itself does not run.
 
     ``print(explain(session, statement).words)`` says which index serves it, with which ef_search and iterative scan,
-    or that it is exact, and why. The query's text, if it has one, is encoded as it would be.
+    or that it is exact, and why. The query's text, if it has one, is encoded as it would be. In an async session:
+    ``await session.run_sync(explain, statement)``.
     """
-    connection = bind.connection() if isinstance(bind, Session) else bind
+    with _connected(bind, "explain") as connection:
+        return _explain(connection, statement, parameters)
+
+
+def _explain(connection: Connection, statement: Select[Any], parameters: Mapping[str, Any] | None) -> Plan:
     compiled: Any = statement.compile(connection)
     expanded = compiled.construct_expanded_state(dict(parameters or {}))
     processors = {**compiled._bind_processors, **expanded.processors}
@@ -149,15 +155,32 @@ def assert_uses_index(
 
     In an async session: ``await session.run_sync(assert_uses_index, statement)``.
     """
-    connection = bind.connection() if isinstance(bind, Session) else bind
-    plan = explain(connection, statement, parameters)
-    if not planner and not _serves(plan, index):
-        with _preferring_indexes(connection):
-            plan = explain(connection, statement, parameters)
+    with _connected(bind, "assert_uses_index") as connection:
+        plan = _explain(connection, statement, parameters)
+        if not planner and not _serves(plan, index):
+            with _preferring_indexes(connection):
+                plan = _explain(connection, statement, parameters)
     if _serves(plan, index):
         return plan
     wanted = "a vector index" if index is None else f"the index {index}"
     raise AssertionError(f"{wanted} does not serve this statement.\n{plan.words}\n\nThe plan:\n{plan}\n\n{plan.sql}")
+
+
+@contextmanager
+def _connected(bind: Bind, what: str) -> Iterator[Connection]:
+    """The session's connection, the one that is given, or one of the engine's."""
+    if isinstance(bind, Session | scoped_session):
+        yield bind.connection()
+    elif isinstance(bind, Engine):
+        with bind.connect() as connection:
+            yield connection
+    elif isinstance(bind, Connection):
+        yield bind
+    else:
+        raise QueryError(
+            f"{what} takes a session, a connection or an engine, not {type(bind).__name__}: where that is async, "
+            f"await session.run_sync({what}, statement)"
+        )
 
 
 def _serves(plan: Plan, index: str | None) -> bool:

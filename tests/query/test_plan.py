@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, bindparam, event, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from embeddb import nearest
+from embeddb.errors import QueryError
 from embeddb.query.for_each import for_each
 from embeddb.query.knn_join import knn_join
 from embeddb.query.log import log_plans, unlog_plans
@@ -104,6 +105,13 @@ def test_an_index_that_is_missing_invalid_or_another(usual: Session) -> None:
     usual.rollback()
 
 
+def test_an_engine_and_a_registry_of_sessions(items_engine: Engine) -> None:
+    statement = nearest(Item.embedding, "row 1").limit(10)
+    sessions = scoped_session(sessionmaker(items_engine))
+    assert assert_uses_index(items_engine, statement).words == assert_uses_index(sessions, statement).words
+    sessions.remove()
+
+
 def test_a_statement_that_searches_nothing(usual: Session) -> None:
     assert explain(usual, select(func.count()).select_from(Item)).words.startswith("no embedding")
 
@@ -165,6 +173,8 @@ async def test_async(items_engine: Engine, driver: str, caplog: pytest.LogCaptur
     async with async_sessionmaker(engine)() as session:
         statement = nearest(Item.embedding, "row 1").limit(10)
         await session.run_sync(assert_uses_index, statement)
+        with pytest.raises(QueryError, match=r"not AsyncSession: .* await session\.run_sync\(explain, statement\)"):
+            explain(session, statement)  # type: ignore[arg-type]
         await session.execute(text("SET LOCAL enable_seqscan = off"))
         with caplog.at_level(logging.DEBUG, "embeddb.query"):
             await session.scalars(statement)

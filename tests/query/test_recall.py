@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -131,8 +132,8 @@ def test_catalog_coverage_and_command(engine: Engine, fits: dict[Any, Fit]) -> N
         assert comment.startswith("embeddb recall@10: 0.9=")
 
 
-@pytest.mark.parametrize("asked", [0, 1, 1.5, -0.1])
-def test_what_is_no_recall(engine: Engine, asked: float) -> None:
+@pytest.mark.parametrize("asked", [0, 1, 1.5, -0.1, math.nan, "0.9"])
+def test_what_is_no_recall(engine: Engine, asked: Any) -> None:
     with pytest.raises(QueryError, match=r"at most 0\.999"):
         nearest(Row.embedding, "x", recall=asked)
     with engine.connect() as connection, pytest.raises(QueryError, match=r"at most 0\.999"):
