@@ -87,8 +87,7 @@ def advise(
     Raises QueryError for what is no column of vectors, no recall, no memory, and for ``trials`` without vectors or
     without the right to make temporary tables.
     """
-    if not 0 < recall <= LEVELS[-1]:
-        raise QueryError(f"a recall is above 0 and at most {LEVELS[-1]}, not {recall!r}")
+    level_of(recall)
     try:
         subject = subject_of(connection, embedding)
         drawn = draw(connection, subject, sample, seed=seed, least=0)

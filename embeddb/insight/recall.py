@@ -32,7 +32,7 @@ from sqlalchemy.sql.elements import BinaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from embeddb.errors import CatalogError, QueryError
-from embeddb.orm.effort import LEVELS, MAX_EF_SEARCH, probes, reranks
+from embeddb.orm.effort import LEVELS, MAX_EF_SEARCH, level_of, probes, reranks
 from embeddb.orm.index_expression import index_of, indexed
 from embeddb.orm.query_vector import query_expression
 from embeddb.query.embedding import AnyEmbedding, Embedding, in_full, resolve
@@ -110,8 +110,7 @@ def measure(
     than ``2 * k`` rows.
     """
     found = resolve(embedding, "recall")
-    if not 0 < target <= LEVELS[-1]:
-        raise QueryError(f"a target is a recall above 0 and at most {LEVELS[-1]}, not {target!r}")
+    level_of(target)
     if not 1 <= k <= MAX_EF_SEARCH // 2:
         raise QueryError(f"k is between 1 and {MAX_EF_SEARCH // 2}, not {k}")
     search = _Search(connection, found, k)
