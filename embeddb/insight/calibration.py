@@ -19,7 +19,7 @@ from embeddb.insight.server import Server
 from embeddb.insight.sizes import column_bytes
 from embeddb.insight.statistics import Places, neighbours, two_nn
 from embeddb.insight.trial import Trial, try_out
-from embeddb.orm.effort import UNFITTED
+from embeddb.orm.effort import UNFITTED, candidates
 from embeddb.spec import HNSW, IVFFlat, VectorIndex
 
 How = Literal["tried", "calibrated", "timed", "typical"]
@@ -60,9 +60,9 @@ class Calibration:
 
     def recall(self, candidate: Candidate, rows: float, level: float | None) -> float:
         """The recall@10 to expect of searches that ask for that ``level``, before anything is fitted."""
-        least, each, roots, candidates = UNFITTED[level]
+        least, each, roots, _ = UNFITTED[level]
         if candidate.reranks:
-            effort: float = max(100, 10 * candidates)
+            effort: float = max(100, 10 * candidates(candidate.index, self.subject.dim, level))
             own = self.trials.get(candidate)
             if own is not None:
                 growth = self.ranks[candidate].growth if candidate in self.ranks else growth_of(self.intrinsic)

@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 from embeddb.catalog.install import install, uninstall
 from embeddb.catalog.register import unregister
 from embeddb.local import LocalPostgres
+from embeddb.orm.effort import UNFITTED, candidates
 from embeddb.spec import HNSW, IVFFlat
 from tests.catalog.application import Database, connect, register, spec
 from tests.insql.shelf import KINDS, QUERY, Shelf, remember, shelve
@@ -77,6 +78,17 @@ def test_the_nearest_rows_by_the_declared_index(
     assert indexed == (changes.get("index", HNSW()) is not None)
     assert [tuple(row) for row in shelf.rows("SELECT key::bigint, distance, score FROM embeddb.search(%s, %s)",
                                              "articles.embedding", QUERY)] == found  # fmt: skip
+
+
+@pytest.mark.parametrize("level", [None, 0.99])
+def test_as_many_candidates_as_in_python(catalog: Engine, db: Database, level: float | None) -> None:
+    for dim in (16, 48, 64, 100, 128, 200, 256, 384):
+        for index in (HNSW(cast="binary"), HNSW(cast="binary", prefix=12), HNSW(prefix=12)):
+            declared = spec(index=index, dim=dim).to_json()
+            [(composed,)] = db.execute(
+                "SELECT embeddb.candidates_sql(1, %s, 'k', %s)", [declared, UNFITTED[level][3]]
+            ).fetchall()
+            assert f"GREATEST(100, {candidates(index, dim, level)} OPERATOR" in composed
 
 
 def test_more_rows_than_a_scan_keeps_and_settings_that_stay_in_the_statement(shelf: Shelf) -> None:

@@ -29,9 +29,7 @@ DECLARE
     of_row CONSTANT text := format('t.%I', held);
     distance CONSTANT text := embeddb.distance_sql(spec, of_row, '(SELECT q.v FROM q)');
     -- Candidates that the index has to yield.
-    wanted CONSTANT text := CASE WHEN coarse
-        THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 50 OPERATOR(pg_catalog.*) LEAST(%2$s, 10000000)))', embedding, k)
-        ELSE k END;
+    wanted CONSTANT text := embeddb.candidates_sql(embedding, spec, k, 50);
     -- Rows that a scan may give: see FAR in embeddb.query.candidates.
     far CONSTANT text := format(
         'GREATEST(pg_catalog.sqrt(0.1 OPERATOR(pg_catalog.*) %s OPERATOR(pg_catalog.*) %s), 2.0 OPERATOR(pg_catalog.*) %1$s)',

@@ -38,7 +38,7 @@ BEGIN
                 ('hnsw', 'hnsw.ef_search', format(
                     'LEAST(1000, %s)::pg_catalog.text',
                     CASE WHEN embeddb.is_coarse(spec)
-                         THEN CASE WHEN far IS NULL THEN embeddb.candidates_sql(embedding, spec, wanted) ELSE wanted END
+                         THEN CASE WHEN far IS NULL THEN embeddb.candidates_sql(embedding, spec, wanted, 20) ELSE wanted END
                          ELSE format('embeddb.effort(%1$s, %2$s, GREATEST(%3$s, %4$s OPERATOR(pg_catalog.*) LEAST(%2$s, 500)))',
                                      embedding, wanted, CASE WHEN far IS NULL THEN 64 ELSE 200 END,
                                      CASE WHEN far IS NULL THEN 2 ELSE 4 END) END)),
@@ -128,20 +128,25 @@ BEGIN
     RETURN CASE WHEN embeddb.is_coarse(spec) THEN
         format('SELECT x.*, %s AS distance FROM (SELECT %s, %s AS held FROM %s AS t WHERE %s ORDER BY %s LIMIT %s) AS x'
                ' ORDER BY distance LIMIT %s', embeddb.distance_sql(spec, 'x.held', vector), columns, held, target, condition,
-               embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(embedding, spec, k), k)
+               embeddb.coarse_distance_sql(spec, held, vector), embeddb.candidates_sql(embedding, spec, k, 20), k)
     ELSE
         format('SELECT %s, %s AS distance FROM %s AS t WHERE %s ORDER BY distance LIMIT %s',
                columns, embeddb.distance_sql(spec, held, vector), target, condition, k)
     END;
 END $$;
 
--- How many rows the index has to yield for `k`.
-CREATE OR REPLACE FUNCTION embeddb.candidates_sql(embedding integer, spec jsonb, k text) RETURNS text
+-- How many rows the index has to yield for `k`: unfitted, `each` for each of them, and more where it holds the signs of few
+-- dimensions (embeddb.orm.effort).
+CREATE OR REPLACE FUNCTION embeddb.candidates_sql(embedding integer, spec jsonb, k text, each integer) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bits CONSTANT float8 := CASE WHEN spec -> 'index' ->> 'cast' = 'binary'
+                                 THEN coalesce(spec -> 'index' ->> 'prefix', spec ->> 'dim') END;
 BEGIN
     RETURN CASE WHEN embeddb.is_coarse(spec)
-                THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, 20 OPERATOR(pg_catalog.*) LEAST(%2$s, 100000000)))',
-                            embedding, k) ELSE k END;
+                THEN format('embeddb.effort(%1$s, %2$s, GREATEST(100, %3$s OPERATOR(pg_catalog.*) LEAST(%2$s, 4000000)))',
+                            embedding, k, each * least(5, greatest(1, ceil((256 / bits) ^ 1.5))))
+                ELSE k END;
 END $$;
 
 -- A statement that yields the rows nearest to the vector expression `vector`, at most `k` of them, the nearest first:
