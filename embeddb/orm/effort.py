@@ -111,8 +111,8 @@ def _unfitted(
 ) -> ColumnElement[int]:
     least, each, roots, _ = UNFITTED[level]
     if reranks(settings):
-        each = candidates(index, settings.dim, level)
-        return func.greatest(literal_column("100"), literal_column(str(each)) * wanted)
+        proposed = candidates(index, settings.dim, level)
+        return func.greatest(literal_column("100"), literal_column(str(proposed)) * wanted)
     if isinstance(index, IVFFlat):
         return literal_column(str(probes(index, roots)), Integer)
     return func.greatest(literal_column(str(least)), literal_column(str(each)) * wanted)
