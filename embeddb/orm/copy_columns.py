@@ -26,7 +26,7 @@ from sqlalchemy.orm import Mapper
 
 from embeddb.errors import LoadError
 from embeddb.orm.copy_rows import Field, Packer, Where, pack_column
-from embeddb.orm.copy_types import VECTOR_SENDS, packer_of
+from embeddb.orm.copy_types import PACKED_SENDS, packer_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 
 #: Types whose values the packers take as they are; for others SQLAlchemy's bind processor comes first.
@@ -137,8 +137,7 @@ def copy_columns(connection: Connection, target: Target, given: Sequence[Column[
                 f"{table}.{column.name} is of type {row.type}, for which there is no binary form here: "
                 "load the rows with session.add_all"
             )
-        # Whatever type a vector column was declared with, pgvector's own say, vectors are packed as they are given.
-        process = None if row.send in VECTOR_SENDS else _processor(connection, column)
+        process = None if row.send in PACKED_SENDS else _processor(connection, column)
         copied.append(CopyColumn(column, packer, process, make))
     order = {column: number for number, column in enumerate(given)}
     return sorted(copied, key=lambda copy: order.get(copy.column, len(order)))

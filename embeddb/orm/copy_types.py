@@ -20,6 +20,7 @@ from embeddb.errors import LoadError
 from embeddb.metrics import Storage
 from embeddb.orm.copy_rows import Field, Fixed, Packer, Where
 from embeddb.vectors import as_vector, check_vectors, pack
+from embeddb.vectors.bits import pack_bits
 from embeddb.vectors.wire import ELEMENT
 
 if TYPE_CHECKING:
@@ -28,20 +29,24 @@ if TYPE_CHECKING:
 _UINT2, _INT2, _INT4, _INT8 = (np.dtype(code) for code in (">u2", ">i2", ">i4", ">i8"))
 _EPOCH: Final = np.datetime64("2000-01-01", "us")
 
-
 #: The send functions of pgvector's types.
 VECTOR_SENDS: Final[Mapping[str | None, Storage]] = MappingProxyType(
     {"vector_send": "vector", "halfvec_send": "halfvec"}
 )
+#: Types whose values are packed as they are given, whatever type of SQLAlchemy's the column was declared with.
+PACKED_SENDS: Final = frozenset({*VECTOR_SENDS, "bit_send"})
 
 
 def packer_of(send: str | None, oid: int, dim: int | None, context: AdaptContext | None) -> Packer | None:
     """The packer for the type with this send function and oid; None where there is no binary form for it.
 
-    ``dim``: a vector column's dimensions. ``context``: psycopg's connection, or None with another driver.
+    ``dim``: a vector column's dimensions, or a number of bits. ``context``: psycopg's connection, or None with another
+    driver.
     """
     if send in VECTOR_SENDS:
         return _vectors(VECTOR_SENDS[send], dim)
+    if send == "bit_send" and dim is not None:
+        return _bits(dim)
     if send in _TEXTS:
         connection = context.connection if context else None
         return _texts(connection.info.encoding if connection else "utf-8")
@@ -73,6 +78,16 @@ def _matrix(values: Sequence[Any]) -> np.ndarray[Any, Any] | None:
     if set(map(type, values)) != {np.ndarray} or len({(value.shape, value.dtype) for value in values}) != 1:
         return None
     return np.concatenate(values).reshape(len(values), -1) if values[0].ndim == 1 else None
+
+
+def _bits(length: int) -> Packer:
+    """For ``bit(length)``: bool arrays of shape (n, length), or sequences of anything that ``as_bits`` takes."""
+
+    def packer(values: Sequence[Any], where: Where) -> Field:
+        packed = pack_bits(values, length, where)
+        return Fixed(((_INT4, length), (np.dtype((np.uint8, (packed.shape[1],))), packed)))
+
+    return packer
 
 
 def _integers(wire: np.dtype[Any]) -> Packer:

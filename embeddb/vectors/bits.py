@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -48,6 +49,17 @@ def from_bits(text: str) -> Bits:
     bits: Bits = np.frombuffer(text.encode(), np.uint8) == ord("1")
     bits.flags.writeable = False
     return bits
+
+
+def pack_bits(values: Sequence[Any], length: int, where: Callable[[int], str]) -> npt.NDArray[np.uint8]:
+    """Many of them as ``numpy.packbits`` packs, which is also Postgres's way: shape (n, ⌈length / 8⌉), uint8.
+
+    Raises VectorError, with ``where(number)`` in front, for what ``as_bits`` does not take.
+    """
+    if isinstance(values, np.ndarray) and values.dtype == np.bool_ and values.shape[1:] == (length,):
+        return np.packbits(values, axis=1)
+    texts = [as_bits(value, length, what=where(at)) for at, value in enumerate(values)]
+    return np.packbits(from_bits("".join(texts)).reshape(len(texts), length), axis=1)
 
 
 def _refuse(value: Any, length: int, what: str) -> NoReturn:

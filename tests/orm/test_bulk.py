@@ -42,6 +42,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from embeddb.errors import LoadError, VectorError
+from embeddb.orm.bit_types import BIT
 from embeddb.orm.bulk import bulk_load, bulk_load_async
 from embeddb.orm.types import HALFVEC, VECTOR
 
@@ -234,6 +235,30 @@ def test_the_database_decides_what_a_column_is(session: Session) -> None:
     ]
     with pytest.raises(VectorError, match=r"odd\.place of row 1 has 2 dimensions, and its column has 3"):
         bulk_load(session, odd, [{"place": [1, 2]}])
+
+
+@given(
+    codes=st.integers(1, 33).flatmap(
+        lambda length: st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=1, max_size=4)
+    ),
+    as_array=st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_bits_are_what_add_all_writes(engine: Engine, codes: list[list[bool]], as_array: bool) -> None:
+    table = Table("codes", MetaData(), Column("code", BIT(len(codes[0]))), prefixes=["TEMPORARY"])
+    with Session(engine) as session:
+        table.create(session.connection())
+        session.execute(insert(table), [{"code": code} for code in codes])
+        assert bulk_load(session, table, {"code": np.array(codes) if as_array else [*codes, None]}) >= len(codes)
+        texts = session.scalars(text("SELECT code::text FROM codes WHERE code IS NOT NULL")).all()
+        assert texts == 2 * ["".join("01"[bit] for bit in code) for code in codes]
+
+
+def test_bits_that_do_not_fit(session: Session) -> None:
+    table = Table("few", MetaData(), Column("code", BIT(3)), prefixes=["TEMPORARY"])
+    table.create(session.connection())
+    with pytest.raises(VectorError, match=r"few\.code of row 2 is str '01', and its column has 3 bits"):
+        bulk_load(session, table, [{"code": "010"}, {"code": "01"}])
 
 
 def test_a_column_of_pgvectors_own_type(session: Session) -> None:
