@@ -8,7 +8,16 @@ import typer
 from rich.syntax import Syntax
 
 from embeddb.cli.output import UrlOption, connected, out
-from embeddb.cli.target import EmbeddingArgument, find_embedding, where_equal
+from embeddb.cli.target import (
+    EmbeddingArgument,
+    EncoderOption,
+    ExactOption,
+    PlanOption,
+    RecallOption,
+    WhereOption,
+    find_embedding,
+    where_equal,
+)
 
 
 def command(
@@ -16,17 +25,11 @@ def command(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What would be searched for.")],
     url: UrlOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows wanted.")] = 10,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE; may be given again.", show_default=False)
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
-    recall: Annotated[
-        float | None, typer.Option(help="The share of the nearest rows to be found.", show_default=False)
-    ] = None,
-    sql: Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")] = False,
+    where: WhereOption = None,
+    encoder: EncoderOption = None,
+    exact: ExactOption = False,
+    recall: RecallOption = None,
+    sql: PlanOption = False,
 ) -> None:
     """Tell which index serves a search, with which settings, or why it is exact. Nothing is searched."""
     from embeddb.query.nearest import nearest

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, err, out, progress_bar
-from embeddb.cli.target import find_embedding
+from embeddb.cli.target import EncoderOption, find_embedding
 
 if TYPE_CHECKING:
     from embeddb.insight.recall import Fit
@@ -28,9 +28,7 @@ def command(
     target: Annotated[float, typer.Option(help="The recall that searches get unless they ask for another.")] = 0.95,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="Rows that a search asks for.")] = 10,
     queries: Annotated[int, typer.Option(min=10, help="Rows to search for, drawn at random.")] = 200,
-    encoder: Annotated[
-        str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
-    ] = None,
+    encoder: EncoderOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure only: searches go on as they are.")] = False,
 ) -> None:
     """Measure recall against exact search, fit the index's settings to it, and let searches use them.

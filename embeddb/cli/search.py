@@ -11,7 +11,16 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from embeddb.cli.output import UrlOption, connected, out
-from embeddb.cli.target import EmbeddingArgument, find_embedding, where_equal
+from embeddb.cli.target import (
+    EmbeddingArgument,
+    EncoderOption,
+    ExactOption,
+    PlanOption,
+    RecallOption,
+    WhereOption,
+    find_embedding,
+    where_equal,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Column
@@ -25,15 +34,12 @@ def command(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What to search for.")],
     url: UrlOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show.")] = 10,
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE; may be given again.", show_default=False)
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option(help="The encoder's name, for a table that is not registered.", show_default=False)
-    ] = None,
+    where: WhereOption = None,
+    encoder: EncoderOption = None,
     file: Annotated[bool, typer.Option("--file", help="QUERY is a file: a picture, or a sound.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")] = False,
-    sql: Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")] = False,
+    exact: ExactOption = False,
+    recall: RecallOption = None,
+    sql: PlanOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
 ) -> None:
     """Search an embedding by text, or by a picture or a sound, nearest rows first."""
@@ -45,7 +51,7 @@ def command(
     with connected(url) as connection:
         column = find_embedding(connection, target, encoder)
         asked = _sensed(column, query) if file else query
-        statement = nearest(column, asked, score=True, exact=exact).limit(limit)
+        statement = nearest(column, asked, score=True, exact=exact, recall=recall).limit(limit)
         statement = where_equal(connection, statement, column.table, where)
         # Vectors and bytes are of no use to a reader.
         shown = [

@@ -17,6 +17,20 @@ EmbeddingArgument = Annotated[
     str,
     typer.Argument(metavar="TABLE.COLUMN", help="The embedding, registered or not; or package.module:Model.attribute."),
 ]
+EncoderOption = Annotated[
+    str | None,
+    typer.Option("--encoder", help="The encoder's name, for a table that is not registered.", show_default=False),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Only rows with COLUMN=VALUE; may be given again.", show_default=False),
+]
+ExactOption = Annotated[bool, typer.Option("--exact", help="Read every row instead of using the index.")]
+RecallOption = Annotated[
+    float | None,
+    typer.Option("--recall", help="The share of the truly nearest rows to be found.", show_default=False),
+]
+PlanOption = Annotated[bool, typer.Option("--sql", help="Show the SQL and its plan as well.")]
 
 
 def import_path(path: str) -> Any:

@@ -77,6 +77,12 @@ def test_search_shows_filters_sql_and_plan(database: str) -> None:
     )
 
 
+def test_search_for_a_recall(database: str) -> None:
+    search = ("search", "notes.embedding", "boats", "-u", database, "--sql", "--recall")
+    assert "greatest(400, " in embeddb_command(*search, "0.999").output
+    assert "at most 0.999, not 2.0" in str(embeddb_command(*search, "2", error=True).exception)
+
+
 def test_search_that_finds_nothing_says_so(database: str) -> None:
     search = ("search", "notes.embedding", "boats", "-u", database, "--where")
     assert embeddb_command(*search, "kind=z").output == "No rows.\n"
