@@ -53,7 +53,7 @@ def bulk_methods(owner: type[Session] | Session, progress: Progress | None) -> M
     def bulk_update_mappings(self: Session, mapper: Any, mappings: Iterable[dict[str, Any]]) -> None:
         rows = list(mappings)
         update(self, mapper, rows)
-        with followed(self, [inspect(mapper)]):
+        with followed(self, inspect(mapper).self_and_descendants):
             embed_updated(self, inspect(mapper), rows, progress)
 
     methods = (bulk_save_objects, bulk_insert_mappings, bulk_update_mappings)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Column, Enum, LargeBinary, MetaData, String, Table, event
+from sqlalchemy import Column, ColumnElement, Enum, LargeBinary, MetaData, String, Table, event, or_
 from sqlalchemy.orm import ColumnProperty, MappedColumn, Mapper, configure_mappers, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -87,6 +87,17 @@ class Declaration:
         """The attribute of the mapped class that holds the vector."""
         assert self.mapper is not None, f"{self.name} is not mapped"
         return self.mapper.get_property_by_column(self.column).key
+
+    @cached_property
+    def rows(self) -> list[ColumnElement[bool]]:
+        """Conditions that leave the rows of the mapped class, joined to the table of their identity."""
+        assert self.mapper is not None, f"{self.name} is not mapped"
+        joins = (mapper.inherit_condition for mapper in self.mapper.iterate_to_root())
+        conditions = [condition for condition in joins if condition is not None]
+        if self.mapper.single and self.mapper.polymorphic_on is not None:
+            kind = self.mapper.polymorphic_on
+            conditions.append(or_(*(kind == m.polymorphic_identity for m in self.mapper.self_and_descendants)))
+        return conditions
 
     @cached_property
     def spec(self) -> EmbeddingSpec:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import event, inspect
 from sqlalchemy.engine import Result
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, scoped_session, sessionmaker
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session, UOWTransaction, scoped_session, sessionmaker
 
 from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
@@ -54,7 +54,10 @@ class _Hooks:
     def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
         if state.is_column_load or state.is_relationship_load:
             return None
-        with followed(state.session, state.all_mappers, state.bind_arguments) as others:
+        mappers: Iterable[Mapper[Any]] = state.all_mappers
+        if state.is_update:  # reaches the rows of subclasses, too
+            mappers = [kind for mapper in mappers for kind in mapper.self_and_descendants]
+        with followed(state.session, mappers, state.bind_arguments) as others:
             if state.is_insert or state.is_update:
                 return embed_statement(state, self.progress)
             return state.invoke_statement() if others and state.is_select else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, inspect, select
 from sqlalchemy.orm import InstanceState, Session
 from sqlalchemy.sql import ClauseElement
 
@@ -62,7 +62,7 @@ def embed_instances(session: Session, instances: Iterable[Any], progress: Progre
     New rows without a vector, and rows whose sources changed, are embedded, each encoder in one batch; a vector
     that the caller set is checked and kept. Raises EncoderError or SourceError naming rows, with nothing changed.
     """
-    pendings = list(_collect(instances))
+    pendings = list(_collect(session, instances))
     embed_pendings(session, pendings, progress)
     return pendings
 
@@ -113,11 +113,11 @@ def stale(pendings: Iterable[Pending]) -> list[Pending]:
     return changed
 
 
-def _collect(instances: Iterable[Any]) -> Iterator[Pending]:
+def _collect(session: Session, instances: Iterable[Any]) -> Iterator[Pending]:
     for instance in instances:
         state: InstanceState[Any] = inspect(instance)
         for declaration in declarations_of(state.mapper):
-            if _brought(state, declaration) or not _due(state, declaration):
+            if _brought(session, state, declaration) or not _due(state, declaration):
                 continue
             pending = _pending(instance, declaration)
             made = state.info.get(_INFO_KEY, {}).get(declaration.key)
@@ -138,14 +138,20 @@ def _pending(instance: Any, declaration: Declaration) -> Pending:
     return Pending(instance, declaration, values, declaration.inputs.locate(values) if known else None)
 
 
-def _brought(state: InstanceState[Any], declaration: Declaration) -> bool:
+def _brought(session: Session, state: InstanceState[Any], declaration: Declaration) -> bool:
     """Whether the caller brings a vector of their own, which is then checked."""
     given = state.dict.get(declaration.key)
     made = state.info.get(_INFO_KEY, {}).get(declaration.key)
     if given is None or (made is not None and given is made.vector):
         return False
-    if state.key is not None and not state.attrs[declaration.key].history.added:
-        return False
+    if state.key is not None:
+        history = state.attrs[declaration.key].history
+        if not history.added:
+            return False
+        if not history.deleted and _changed(state, declaration) and _is_stored(session, state, declaration, given):
+            return False  # it came along in a merge: it is the old sources'
+    elif declaration.key not in state.committed_state and _changed(state, declaration):
+        return False  # likewise, in a copy made with make_transient
     if not isinstance(given, ClauseElement):
         check_vector(
             given,
@@ -162,10 +168,22 @@ def _due(state: InstanceState[Any], declaration: Declaration) -> bool:
         return False
     if state.key is None:
         return True
-    if any(state.attrs[key].history.has_changes() for key in declaration.source_keys):
+    if _changed(state, declaration):
         return True
     added = state.attrs[declaration.key].history.added
     return bool(added) and next(iter(added)) is None
+
+
+def _changed(state: InstanceState[Any], declaration: Declaration) -> bool:
+    return any(state.attrs[key].history.has_changes() for key in declaration.source_keys)
+
+
+def _is_stored(session: Session, state: InstanceState[Any], declaration: Declaration, given: Any) -> bool:
+    """Whether a vector is the one that the row holds, which was not loaded."""
+    mapper, column = state.mapper, declaration.column
+    by_key = [key == value for key, value in zip(mapper.primary_key, state.identity or (), strict=True)]
+    statement = select(column).where(*by_key, *declaration.rows)
+    return bool(column.type.compare_values(session.connection({"mapper": mapper}).scalar(statement), given))
 
 
 def _read_source(state: InstanceState[Any], instance: Any, key: str, column: Column[Any]) -> Any:

@@ -32,9 +32,11 @@ from sqlalchemy import (
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import ColumnProperty, InstanceState
+from sqlalchemy.sql import coercions, roles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, Label
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.operators import ColumnOperators
 from sqlalchemy.sql.selectable import ScalarSelect
 from sqlalchemy.sql.visitors import InternalTraversal, iterate
 from sqlalchemy.types import TypeEngine
@@ -69,6 +71,8 @@ def query_expression(
     to be found. ``recall``: a level of ``embeddb.orm.effort``.
     """
     type_ = parameter_type(settings)
+    if isinstance(value, ColumnOperators):  # an attribute of a class, too, or what a lambda statement binds
+        value = coercions.expect(roles.ExpressionElementRole, value)
     if isinstance(value, BindParameter):
         vector: ColumnElement[Any] = type_coerce(value, type_)
     elif isinstance(value, ScalarSelect | FunctionElement):
@@ -99,8 +103,8 @@ def _of_instance(state: InstanceState[Any], settings: Settings, type_: TypeEngin
     if state.identity is None:
         raise QueryError(f"this {name} is new and has no {prop.key} yet: flush it first, or search with its text")
     keys = zip(state.mapper.primary_key, state.identity, strict=True)
-    stored = select(prop.columns[0]).where(*(column == value for column, value in keys)).scalar_subquery()
-    return compared(stored, settings)
+    stored = select(prop.columns[0]).select_from(state.mapper.persist_selectable)
+    return compared(stored.where(*(column == value for column, value in keys)).scalar_subquery(), settings)
 
 
 def _encoder_of(prop: ColumnProperty[Any]) -> Encoder | None:

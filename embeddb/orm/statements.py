@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Column, bindparam, null, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, bindparam, literal, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql.dml import OnConflictDoUpdate
 from sqlalchemy.engine import Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
@@ -18,9 +18,10 @@ from sqlalchemy.orm.util import identity_key
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.operators import ColumnOperators
 
 from embeddb.encoders import Progress
-from embeddb.errors import EncoderError, SourceError
+from embeddb.errors import EncoderError, QueryError, SourceError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.encode import encode_rows
@@ -31,14 +32,17 @@ from embeddb.vectors import Vector, check_vector
 
 Row = dict[str, Any]
 
+#: Rows that are read in one statement by their keys: asyncpg takes 32,767 parameters, psycopg twice as many.
+_KEYS: Final = 5_000
+
 
 def embed_statement(state: ORMExecuteState, progress: Progress | None) -> Result[Any] | None:
     """Run an INSERT or UPDATE with its vectors; None where it is none of ours and goes on by itself."""
     mapper = state.bind_mapper
     if mapper is None:
         return None
-    declarations = _inline(mapper)
     statement = state.statement
+    declarations = _inline_updated(mapper) if isinstance(statement, Update) else _inline(mapper)
     if not declarations:
         return None
     if isinstance(statement, Insert) and statement.select is None:
@@ -54,10 +58,12 @@ def embed_mappings(session: Session, mapper: Mapper[Any], mappings: Sequence[Row
         _embed_rows(session, declaration, mappings, progress)
 
 
-def embed_updated(session: Session, mapper: Mapper[Any], mappings: Sequence[Row], progress: Progress | None) -> None:
+def embed_updated(
+    session: Session, mapper: Mapper[Any], mappings: Sequence[Mapping[str, Any]], progress: Progress | None
+) -> None:
     """Embed rows that an UPDATE by primary key has just changed; ``mappings`` are what it was given."""
     attributes = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-    for declaration in _inline(mapper):
+    for declaration in _inline_updated(mapper):
         touched = [row for row in mappings if row.keys() & set(declaration.source_keys) and declaration.key not in row]
         matched = [tuple(row[attribute] for attribute in attributes) for row in touched]
         _embed_stored(session, mapper, declaration, matched, progress)
@@ -65,6 +71,12 @@ def embed_updated(session: Session, mapper: Mapper[Any], mappings: Sequence[Row]
 
 def _inline(mapper: Mapper[Any]) -> list[Declaration]:
     return [d for d in declarations_of(mapper) if current_mode(d.settings) == "inline"]
+
+
+def _inline_updated(mapper: Mapper[Any]) -> list[Declaration]:
+    """Those whose rows an UPDATE may change: of subclasses, too, that live in the same table."""
+    found = dict.fromkeys(d for kind in mapper.self_and_descendants for d in _inline(kind))
+    return [d for d in found if d.table in mapper.tables]
 
 
 # --- INSERT ---------------------------------------------------------------------------------------------------
@@ -195,20 +207,47 @@ def _run_update(
     declarations: Sequence[Declaration],
     progress: Progress | None,
 ) -> Result[Any] | None:
-    if isinstance(state.parameters, list):  # ORM bulk UPDATE by primary key
+    given = state.parameters or {}
+    if not isinstance(given, Mapping):  # ORM bulk UPDATE by primary key
         result = state.invoke_statement()
-        embed_updated(state.session, mapper, state.parameters, progress)
+        embed_updated(state.session, mapper, given, progress)
         return result
-    written = _by_attribute(mapper, dict(statement._values or getattr(statement, "_ordered_values", None) or ())).keys()
-    due = [d for d in declarations if written & set(d.source_keys) and d.key not in written]
+    values = dict(statement._values or getattr(statement, "_ordered_values", None) or ())
+    values |= {key: value for key, value in given.items() if key in mapper.column_attrs}
+    written = _by_attribute(mapper, values)
+    due = [d for d in declarations if written.keys() & set(d.source_keys) and d.key not in written]
     if not due:
         return None
-    lock = select(*mapper.primary_key).where(*statement._where_criteria).with_for_update()
-    matched = [tuple(row) for row in state.session.execute(lock, bind_arguments=state.bind_arguments)]
+    _refuse_returned_vectors(statement, due)
+    matched = _lock(state, statement, mapper, written)
     result = state.invoke_statement()
+    if statement._returning:
+        result = result.freeze()()  # loads the entities, whose vectors are then made anew
     for declaration in due:
         _embed_stored(state.session, mapper, declaration, matched, progress)
     return result
+
+
+def _lock(state: ORMExecuteState, statement: Update, mapper: Mapper[Any], written: Row) -> list[tuple[Any, ...]]:
+    """Lock the rows that an UPDATE is about to change; gives the primary keys that they will have."""
+    keys: list[Any] = []
+    for column in mapper.primary_key:
+        attribute = mapper.get_property_by_column(column).key
+        value = written.get(attribute, getattr(mapper.class_, attribute))
+        keys.append(value if isinstance(value, ColumnOperators) else literal(value, column.type))
+    lock = select(*keys).where(*statement._where_criteria).with_for_update()
+    rows = state.session.execute(lock, state.parameters, bind_arguments=state.bind_arguments)
+    return [tuple(row) for row in rows]
+
+
+def _refuse_returned_vectors(statement: Update, due: Sequence[Declaration]) -> None:
+    for column in statement._returning:
+        for declaration in due:
+            if isinstance(column, ColumnElement) and declaration.column in column.base_columns:
+                raise QueryError(
+                    f"UPDATE … RETURNING {declaration.name} would give the vector of the old sources, for it is made "
+                    "anew after them: leave it out, and select it after the update"
+                )
 
 
 def _embed_stored(
@@ -223,14 +262,19 @@ def _embed_stored(
         return
     keys, table = mapper.primary_key, declaration.table
     connection = session.connection(bind_arguments={"mapper": mapper})
-    stored = connection.execute(select(*keys, *declaration.sources).where(tuple_(*keys).in_(matched))).all()
+    read = select(*keys, *declaration.sources).where(*declaration.rows)
+    stored = [
+        row
+        for start in range(0, len(matched), _KEYS)
+        for row in connection.execute(read.where(tuple_(*keys).in_(matched[start : start + _KEYS])))
+    ]
     located = [declaration.inputs.locate(row[len(keys) :]) for row in stored]
     vectors = _encode(session, declaration, located, progress)
     by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
     values = {declaration.column: bindparam("vector", type_=declaration.column.type)}
     if stored and vectors is not None:
         connection.execute(
-            update(table).where(*by_key).values(values),
+            update(table).where(*by_key, *declaration.rows).values(values),
             [
                 {"vector": vector, **{f"key_{n}": row[n] for n in range(len(keys))}}
                 for row, vector in zip(stored, vectors, strict=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, Engine, ForeignKey, create_engine, create_mock_engine, insert, select, text
+from sqlalchemy import URL, Engine, ForeignKey, create_engine, create_mock_engine, insert, select, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry, sessionmaker
 
 from embeddb import Vector, embedding_column, install, nearest, register
@@ -125,6 +125,19 @@ def test_inherited_models(engine18: Engine) -> None:
         assert session.scalars(nearest(Book.blurb_embedding, "pond").limit(1)).one() is book
         assert session.scalars(nearest(Book.embedding, "Walden").limit(1)).one() is book
         assert session.scalars(nearest(Item.embedding, "kite").limit(1)).one() is toy
+        assert session.scalars(nearest(Book.blurb_embedding, book).limit(1)).one() is book
+        session.execute(update(Book).values(blurb=Book.blurb + " again").where(Book.blurb == "a pond"))
+        session.execute(update(Book), [{"id": inserted.id, "name": "renamed", "blurb": "rewritten"}])
+        session.execute(update(Item).values(name=Item.name + "s"))
+        session.commit()
+        stored = {row.name: row for row in session.execute(select(Item.__table__))}
+        assert np.array_equal(stored["On Waldens"].embedding, expected("On Waldens"))
+        assert np.array_equal(stored["renameds"].embedding, expected("renameds"))
+        assert np.array_equal(stored["kites"].colour_embedding, expected("kites\nred"))
+        assert stored["nails"].colour_embedding is None
+        blurbs = {row.blurb: row for row in session.execute(select(Book.__table__))}
+        for blurb in ("a pond again", "rewritten"):
+            assert np.array_equal(blurbs[blurb].blurb_embedding, expected(blurb))
 
 
 class FailingBase(DeclarativeBase):

@@ -16,11 +16,20 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, bindparam, event, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker, undefer
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    make_transient,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+    undefer,
+)
 
 from embeddb import Vector, embedding_column, embedding_mode, install, nearest, uninstall
 from embeddb.encoders import Modality, Vectors
-from embeddb.errors import EncoderError, RateLimited, VectorError
+from embeddb.errors import EncoderError, QueryError, RateLimited, VectorError
 from tests.orm.models import HASHING, Article, Base, Tag, violations
 
 
@@ -145,6 +154,18 @@ WRITES: dict[str, Callable[[Session], Any]] = {
     "update by key": lambda s: s.execute(update(Article), [{"id": 1001, "body": "anew"}, {"id": 1002, "title": "t"}]),
     "bulk_update_mappings": lambda s: s.bulk_update_mappings(Article.__mapper__, [{"id": 1001, "body": "mapped"}]),
     "query update": lambda s: s.query(Article).filter(Article.id == 1001).update({"title": "queried"}),
+    "update from parameters": lambda s: s.execute(
+        update(Article).where(Article.title == bindparam("was")), {"was": "old", "title": "given"}
+    ),
+    "update of the key as well": lambda s: s.execute(
+        update(Article).where(Article.id == 1001).values(id=Article.id + 7, title="moved")
+    ),
+    "update by columns in order": lambda s: s.execute(
+        update(Article).ordered_values((Article.title, "first"), (Article.body, Article.title))
+    ),
+    "update from another table": lambda s: s.execute(
+        update(Article).where(Article.title == Tag.label).values(title=Tag.note)
+    ),
     "update of no source": lambda s: s.execute(update(Article).values(year=1).where(Article.id == 1001)),
 }
 
@@ -174,6 +195,48 @@ def test_returning(session: Session) -> None:
     assert same(rows[1].embedding, HASHING.encode_documents(["two"])[0])
     (article,) = session.scalars(insert(Article).values(title="three").returning(Article)).all()
     assert same(article.embedding, HASHING.encode_documents(["three"])[0])
+
+
+def test_update_returning(session: Session) -> None:
+    session.add_all([Article(id=1, title="a"), Article(id=2, title="b")])
+    session.commit()
+    renamed = update(Article).values(title=func.upper(Article.title) + "!")
+    both = renamed.returning(Article).options(undefer(Article.embedding))
+    articles = session.scalars(both, execution_options={"populate_existing": True}).all()
+    assert [article.title for article in articles] == ["A!", "B!"]
+    assert same(articles[1].embedding, HASHING.encode_documents(["B!"])[0])
+    assert session.execute(renamed.where(Article.id == 1).returning(Article.id)).all() == [(1,)]
+    with pytest.raises(QueryError, match=r"RETURNING articles\.embedding would give the vector of the old sources"):
+        session.execute(renamed.returning(Article.id, Article.embedding))
+
+
+@pytest.mark.parametrize("title", ["changed", "as it was"])
+def test_a_vector_that_came_along_is_not_the_writers(session: Session, title: str) -> None:
+    """Merged, unpickled and copied objects hold the vector of their old sources."""
+    session.add_all([Article(id=number, title="as it was") for number in range(3)])
+    session.commit()
+    loaded = session.scalars(select(Article).options(undefer(Article.embedding)).order_by(Article.id)).all()
+    detached, pickled = loaded[0], pickle.loads(pickle.dumps(loaded[1]))
+    session.expunge_all()
+    make_transient(loaded[2])
+    loaded[2].id = 100
+    for article in (detached, pickled, loaded[2]):
+        article.title = title
+    session.merge(detached)
+    session.merge(pickled)
+    session.add(loaded[2])
+    session.commit()
+    assert session.scalars(select(Article.title)).all().count(title) >= 3
+    assert violations(session) == []
+
+
+def test_an_update_of_more_rows_than_a_statement_takes_parameters(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embeddb.orm.statements._KEYS", 2)
+    session.add_all([Tag(shelf="s", label=str(number)) for number in range(5)])
+    session.commit()
+    session.execute(update(Tag).values(note=Tag.label + " noted"))
 
 
 def test_rowcount_and_result_survive(session: Session) -> None:
