@@ -182,6 +182,10 @@ def _check_sources(columns: list[Column[Any]], settings: Settings, where: str) -
             raise DeclarationError(
                 f"{where}: only the database knows the generated column {column.name!r}; declare mode='queued'"
             )
+        if settings.mode == "inline" and (column.onupdate is not None or column.server_onupdate is not None):
+            raise DeclarationError(
+                f"{where}: {column.name!r} changes by itself as a row is updated (onupdate); declare mode='queued'"
+            )
         if settings.encoder.modality == "text" and not _is_text(column):
             raise DeclarationError(
                 f"{where}: source {column.name!r} is {column.type!r}, and a text encoder takes text columns; "
@@ -249,7 +253,8 @@ def embedding_column(
     does to an inline flush, raise or queue.
     ``on_update``: when sources change and a worker must embed anew, keep the old vector meanwhile or clear it.
     ``dim``: needed only where the encoder cannot tell without being loaded.
-    Other arguments go to ``mapped_column``. The column is nullable, and deferred unless ``deferred=False``.
+    Other arguments go to ``mapped_column``. The column is nullable, and deferred unless ``deferred=False``. A ``Table``
+    and SQLModel's ``sa_column`` take its ``.column``.
 
     Raises DeclarationError here or when the mapper is configured, naming the class, column and remedy.
     """

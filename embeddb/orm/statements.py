@@ -10,10 +10,11 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, bindparam, literal, null, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, bindparam, inspect, literal, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql.dml import OnConflictDoUpdate
 from sqlalchemy.engine import Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.dml import Insert, Update
@@ -180,7 +181,8 @@ def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
     if not isinstance(clause, OnConflictDoUpdate):
         return statement
     changes = dict(clause.update_values_to_set)  # pairs in SQLAlchemy 2.0, a dictionary in 2.1
-    written = {getattr(key, "name", key): value for key, value in changes.items()}
+    columns = [declaration.table.c.get(key, key) if isinstance(key, str) else key for key in changes]
+    written = dict(zip((getattr(column, "name", column) for column in columns), changes.values(), strict=True))
     names = set(declaration.source_names)
     if declaration.column.name in written or not names & written.keys():
         return statement
@@ -190,7 +192,7 @@ def _follow_conflict(statement: Insert, declaration: Declaration) -> Insert:
     )
     statement = statement._generate()
     clause = copy.copy(clause)
-    value = statement.excluded[declaration.column.name] if from_proposed else null()  # type: ignore[attr-defined]
+    value = statement.excluded[declaration.column.key] if from_proposed else null()  # type: ignore[attr-defined]
     changes[declaration.column] = value
     clause.update_values_to_set = type(clause.update_values_to_set)(changes.items())
     statement._post_values_clause = clause
@@ -280,10 +282,14 @@ def _embed_stored(
                 for row, vector in zip(stored, vectors, strict=True)
             ],
         )
-    for row in stored:
+    for number, row in enumerate(stored):
         known = session.identity_map.get(identity_key(mapper.class_, tuple(row[: len(keys)])))
-        if known is not None:
+        if known is None or declaration.key not in inspect(known).dict:
+            continue
+        if vectors is None or session.in_nested_transaction():  # whose undoing would leave a vector that was set here
             session.expire(known, [declaration.key])
+        else:  # an async session cannot load by itself what has expired
+            set_committed_value(known, declaration.key, vectors[number])
 
 
 # --- keys -----------------------------------------------------------------------------------------------------

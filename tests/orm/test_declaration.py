@@ -278,6 +278,9 @@ class Wrong:
     def inline_generated(self) -> dict[str, Any]:
         return {"embedding": embedding_column("slug", encoder=HASHING, mode="inline")}
 
+    def changed_by_updates(self) -> dict[str, Any]:
+        return {"embedding": embedding_column("touched", encoder=HASHING)}
+
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
@@ -291,6 +294,7 @@ class Wrong:
         (Wrong().wrong_dim, r"Model\.embedding: dim=16.*32"),
         (Wrong().too_wide_for_an_index, r"Model\.embedding: .*2001.*halfvec"),
         (Wrong().prefix_too_long, r"Model\.embedding: .*prefix of 32"),
+        (Wrong().changed_by_updates, r"Model\.embedding: 'touched'.*onupdate.*mode='queued'"),
         (Wrong().inline_generated, r"Model\.embedding: .*'slug'.*mode='queued'"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -306,6 +310,7 @@ def test_refused_when_mapped(wrong: Any, words: str) -> None:
         "year": mapped_column(Integer),
         "kind": mapped_column(Enum("a", "b", name="kind")),
         "slug": mapped_column(Text, Computed("lower(title)")),
+        "touched": mapped_column(Text, onupdate="touched"),
         "parent_id": mapped_column(ForeignKey("models.id")),
         "parent": relationship("Model"),
         **wrong(),

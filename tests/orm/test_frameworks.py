@@ -6,7 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import URL, Engine, ForeignKey, create_engine, create_mock_engine, insert, select, text, update
+from sqlalchemy import (
+    URL,
+    Column,
+    Engine,
+    ForeignKey,
+    Integer,
+    Table,
+    Text,
+    create_engine,
+    create_mock_engine,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry, sessionmaker
 
 from embeddb import Vector, embedding_column, install, nearest, register
@@ -138,6 +153,36 @@ def test_inherited_models(engine18: Engine) -> None:
         blurbs = {row.blurb: row for row in session.execute(select(Book.__table__))}
         for blurb in ("a pond again", "rewritten"):
             assert np.array_equal(blurbs[blurb].blurb_embedding, expected(blurb))
+
+
+def test_a_mapped_table_whose_columns_have_keys(engine18: Engine) -> None:
+    class Page:
+        id: int
+        text: str
+        embedding: Vector | None
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+    mapped = registry()
+    column = embedding_column("text", encoder=HASHING, name="vector").column
+    table = Table("pages", mapped.metadata, Column("id", Integer, primary_key=True), Column("t", Text, key="k"), column)
+    mapped.map_imperatively(Page, table, properties={"text": table.c.k, "embedding": table.c.vector})
+    mapped.metadata.create_all(engine18)
+    factory = sessionmaker(engine18)
+    install(factory)
+    with factory() as session:
+        session.add_all([Page("one"), Page("two")])
+        session.commit()
+        statement = pg_insert(Page)
+        upsert = statement.on_conflict_do_update(index_elements=["id"], set_={"k": statement.excluded.k})
+        session.execute(upsert, [{"id": 1, "text": "three"}])
+        session.execute(update(Page).where(table.c.k == "two").values({"text": "four"}))
+        session.execute(insert(Page).values({"k": "five"}))
+        session.commit()
+        rows = session.execute(select(table).order_by(table.c.id)).all()
+        assert [row.k for row in rows] == ["three", "four", "five"]
+        assert all(np.array_equal(row.vector, expected(row.k)) for row in rows)
 
 
 class FailingBase(DeclarativeBase):

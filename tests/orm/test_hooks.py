@@ -467,6 +467,20 @@ async def test_the_event_loop_stays_free(async_engine18: AsyncEngine, counting: 
     assert max(np.diff(ticks)) < counting.seconds
 
 
+async def test_an_update_leaves_loaded_vectors_loaded(async_engine18: AsyncEngine) -> None:
+    """For an async session cannot load them again by itself."""
+    async with async_engine18.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    make = async_sessionmaker(async_engine18)
+    install(make)
+    async with make() as session:
+        session.add(Article(id=1, title="old"))
+        await session.commit()
+        article = await session.get_one(Article, 1, options=[undefer(Article.embedding)])
+        await session.execute(update(Article).values(title="new"))
+        assert same(article.embedding, HASHING.encode_documents(["new"])[0])
+
+
 async def test_async_targets(async_engine18: AsyncEngine) -> None:
     async with async_engine18.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
