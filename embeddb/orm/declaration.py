@@ -338,10 +338,14 @@ def declarations_of(mapper: Mapper[Any]) -> tuple[Declaration, ...]:
 
 
 def declared(target: Any) -> list[Declaration]:
-    """Every declaration of a declarative base, a mapped class's metadata, a registry or a MetaData, by name."""
+    """Every declaration of a declarative base, a mapped class's metadata, a registry or a MetaData.
+
+    They come by their tables' names, those of one table as they are declared there.
+    """
     metadata = target if isinstance(target, MetaData) else getattr(target, "metadata", None)
     if not isinstance(metadata, MetaData):
         raise DeclarationError(f"expected a declarative base, a registry or a MetaData, not {target!r}")
     configure_mappers()
     found = (declaration_of(column) for table in metadata.tables.values() for column in table.columns)
-    return sorted((declaration for declaration in found if declaration is not None), key=lambda d: d.name)
+    declarations = [declaration for declaration in found if declaration is not None]
+    return sorted(declarations, key=lambda declaration: (declaration.table.schema or "", declaration.table.name))

@@ -15,8 +15,8 @@ from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
 from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
 from embeddb.orm.following import followed
-from embeddb.orm.pending import Pending, embed_instances, embed_pendings, stale
-from embeddb.orm.statements import embed_statement
+from embeddb.orm.pending import changed_late, embed_instances, stale
+from embeddb.orm.statements import embed_flushed, embed_statement
 
 SessionTarget = (
     type[Session]
@@ -29,6 +29,7 @@ SessionTarget = (
 )
 
 _FLUSHED: Final = "embeddb_flushed"
+_LATE: Final = "embeddb_late"
 _INSTALLED: Final = "_embeddb_hooks"
 _FACTORY: Final = "_embeddb_factory"
 
@@ -45,11 +46,16 @@ class _Hooks:
         with followed(session, mappers):
             session.info[_FLUSHED] = embed_instances(session, written, self.progress)
 
+    def after_flush(self, session: Session, context: UOWTransaction) -> None:
+        # A later before_flush listener, or a mapper's before_insert or before_update, may have changed a source after
+        # it was looked at.
+        session.info[_LATE] = [*stale(session.info.pop(_FLUSHED, [])), *changed_late(session.dirty)]
+
     def after_flush_postexec(self, session: Session, context: UOWTransaction) -> None:
-        # A later before_flush listener, or a mapper's before_insert, may have changed a source after it was
-        # embedded. Setting the attribute makes the row dirty again, and the commit's next flush writes it.
-        pendings: list[Pending] = session.info.pop(_FLUSHED, [])
-        embed_pendings(session, stale(pendings), self.progress)
+        late = session.info.pop(_LATE, [])
+        if late:
+            with followed(session, dict.fromkeys(inspect(instance).mapper for instance, _ in late)):
+                embed_flushed(session, late, self.progress)
 
     def do_orm_execute(self, state: ORMExecuteState) -> Result[Any] | None:
         if state.is_column_load or state.is_relationship_load:
@@ -64,6 +70,7 @@ class _Hooks:
 
     def listeners(self) -> Iterable[tuple[str, Callable[..., Any]]]:
         yield "before_flush", self.before_flush
+        yield "after_flush", self.after_flush
         yield "after_flush_postexec", self.after_flush_postexec
         yield "do_orm_execute", self.do_orm_execute
 

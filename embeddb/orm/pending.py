@@ -102,15 +102,24 @@ def _encode(
     return encode_rows(encoder, reader, located, name=names.__getitem__, progress=progress)
 
 
-def stale(pendings: Iterable[Pending]) -> list[Pending]:
-    """Those whose sources were changed, by another listener say, after they were embedded; to be made anew."""
-    changed = []
+def stale(pendings: Iterable[Pending]) -> Iterator[tuple[Any, Declaration]]:
+    """Those whose sources were changed after they were embedded; to be made anew."""
     for pending in pendings:
         held = inspect(pending.instance).dict
         keys = pending.declaration.source_keys
         if any(key in held and held[key] != value for key, value in zip(keys, pending.values, strict=True)):
-            changed.append(_pending(pending.instance, pending.declaration))
-    return changed
+            yield pending.instance, pending.declaration
+
+
+def changed_late(flushed: Iterable[Any]) -> Iterator[tuple[Any, Declaration]]:
+    """Those whose sources only a mapper's ``before_update`` has changed: this flush wrote no vector of theirs."""
+    for instance in flushed:
+        state: InstanceState[Any] = inspect(instance)
+        if not state.mapper.dispatch.before_update:
+            continue
+        for declaration in declarations_of(state.mapper):
+            if _changed(state, declaration) and not state.attrs[declaration.key].history.added:
+                yield instance, declaration
 
 
 def _collect(session: Session, instances: Iterable[Any]) -> Iterator[Pending]:

@@ -70,6 +70,17 @@ def embed_updated(
         _embed_stored(session, mapper, declaration, matched, progress)
 
 
+def embed_flushed(session: Session, written: Iterable[tuple[Any, Declaration]], progress: Progress | None) -> None:
+    """Embed instances as a flush has just written them."""
+    keys: dict[tuple[Mapper[Any], Declaration], list[tuple[Any, ...]]] = {}
+    for instance, declaration in written:
+        state = inspect(instance)
+        if current_mode(declaration.settings) == "inline":
+            keys.setdefault((state.mapper, declaration), []).append(tuple(state.identity))
+    for (mapper, declaration), matched in keys.items():
+        _embed_stored(session, mapper, declaration, matched, progress)
+
+
 def _inline(mapper: Mapper[Any]) -> list[Declaration]:
     return [d for d in declarations_of(mapper) if current_mode(d.settings) == "inline"]
 

@@ -317,14 +317,27 @@ def test_sources_changed_by_later_listeners(make_session: sessionmaker[Session])
     def stamp(mapper: Any, connection: Any, target: Article) -> None:
         target.body = "stamped"
 
+    @event.listens_for(Article, "before_update")
+    def count(mapper: Any, connection: Any, target: Article) -> None:
+        target.body = f"{target.body}+"
+
     try:
         with make_session() as session:
-            session.add(Article(title="quiet", body="plain"))
+            article = Article(title="quiet", body="plain")
+            session.add(article)
             session.commit()
-            assert session.scalars(select(Article.title)).all() == ["QUIET"]
+            assert (article.title, article.body) == ("QUIET", "stamped")
+            assert violations(session) == []
+            article.year = 1950  # no source, but the listener makes it one
+            session.commit()
+            assert article.body == "stamped+"
+            article.title = "loud"
+            session.commit()
+            assert article.body == "stamped++"
             assert violations(session) == []
     finally:
         event.remove(Article, "before_insert", stamp)
+        event.remove(Article, "before_update", count)
 
 
 def test_failed_flush_then_another_try(session: Session) -> None:
