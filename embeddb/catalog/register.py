@@ -44,8 +44,10 @@ def _register_all(connection: Connection, specs: list[EmbeddingSpec], install: b
         install_catalog(connection)
     else:
         require(connection)
-    # In one order, so that two processes cannot take the tables' locks crosswise.
-    return {spec.name: register_spec(connection, spec) for spec in sorted(specs, key=lambda spec: spec.name)}
+    # In one order, so that two processes cannot take the tables' locks crosswise; a table's as they are declared, for
+    # the first has the short names for its functions.
+    specs = sorted(specs, key=lambda spec: (spec.schema or "", spec.table))
+    return {spec.name: register_spec(connection, spec) for spec in specs}
 
 
 def register_spec(connection: Connection, spec: EmbeddingSpec, fingerprint: str | None = None) -> int:

@@ -165,10 +165,13 @@ class _Comparison:
     # --- registrations --------------------------------------------------------------------------------------------
 
     def _registrations(self) -> None:
-        for key, found in sorted(self.found.specs.items(), key=lambda item: item[0].place):
+        # Table by table, the last that was registered first: the way back registers them as they were, and the first of
+        # a table has the short names for its functions.
+        last_first = reversed(self.found.specs.items())
+        for key, found in sorted(last_first, key=lambda item: item[0].place[:2]):
             if key not in self.declarations and self._is_concerned(key):
                 self.before.append(DropEmbeddingOp(key.table, key.column, key.schema, existing=found))
-        for key, declaration in sorted(self.declarations.items(), key=lambda item: item[0].place):
+        for key, declaration in sorted(self.declarations.items(), key=lambda item: item[0].place[:2]):
             wanted = declaration.spec
             registered = self.found.specs.get(key)
             if registered is None:

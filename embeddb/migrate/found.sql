@@ -11,7 +11,7 @@ SELECT v.schema, v."table", v."column", v.sources, v.spec::text AS spec, r.state
   FROM embeddb.embeddings v
   LEFT JOIN embeddb.reembedding r ON r.serving = v.id
   LEFT JOIN embeddb.embeddings s ON s.id = r.shadow
- ORDER BY v.schema, v."table", v."column";
+ ORDER BY v.schema, v."table", v.registered_at, v.id;
 
 -- name: embeddings_of_older
 -- The same of a catalog that is behind this package: what every version of it has.

@@ -54,6 +54,33 @@ def test_a_source_goes_when_nothing_is_made_of_it(engine: Engine, tmp_path: Path
     assert schema_of(server, engine.url) == dumps[2]
 
 
+def test_the_first_declared_has_the_short_names(engine: Engine, tmp_path: Path, server: LocalPostgres) -> None:
+    """Of several that one transaction registers; and again when they come back."""
+
+    def books(*columns: str) -> MetaData:
+        class Base(DeclarativeBase):
+            pass
+
+        vectors = {name: embedding_column("title", encoder=Hashing(8), index=None) for name in columns}
+        keys = {"id": mapped_column(Integer, primary_key=True), "title": mapped_column(Text)}
+        KEPT.append(type("Book", (Base,), {"__tablename__": "books", **keys, **vectors}))
+        return Base.metadata
+
+    project = Project(tmp_path, engine, MetaData())
+    dumps = []
+    for metadata in (books("of_title", "also", "by_title"), books("of_title"), MetaData()):
+        project.metadata = metadata
+        project.revise("next")
+        project.upgrade()
+        dumps.append(schema_of(server, engine.url))
+    for dumped in (dumps[1], dumps[0]):
+        project.downgrade()
+        assert schema_of(server, engine.url) == dumped
+    with engine.connect() as connection:
+        [body] = connection.scalars(text("SELECT prosrc FROM pg_proc WHERE proname = 'books_search'"))
+    assert "t.of_title" in body
+
+
 def test_a_source_stays_while_the_encoder_is_changed(
     engine18: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

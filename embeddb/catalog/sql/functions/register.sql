@@ -103,11 +103,11 @@ BEGIN
             PERFORM embeddb.disarm(taken);
         END IF;
     END IF;
-    INSERT INTO embeddb.embedding AS e (id, relation, encoder, spec, key_at, source_at, vector_at, columns)
+    INSERT INTO embeddb.embedding AS e (id, relation, encoder, spec, key_at, source_at, vector_at, columns, registered_at)
     VALUES (taken, target, encoder_id, spec,
             ARRAY(SELECT array_position(names, k) FROM unnest(keys) WITH ORDINALITY AS u (k, place) ORDER BY place),
             ARRAY(SELECT array_position(names, s) FROM unnest(sources) WITH ORDINALITY AS u (s, place) ORDER BY place),
-            array_position(names, vector_name), names)
+            array_position(names, vector_name), names, clock_timestamp())  -- one transaction may register several
     ON CONFLICT (id) DO UPDATE
        SET encoder = excluded.encoder, spec = excluded.spec, key_at = excluded.key_at,
            source_at = excluded.source_at, vector_at = excluded.vector_at, columns = excluded.columns
