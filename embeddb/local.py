@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -57,17 +58,18 @@ class LocalPostgres:
         self._pgserver = _import()
         configuration = _configuration(settings or {})
         self._temporary = folder is None
-        self.folder = Path(tempfile.mkdtemp(prefix="embeddb-")) if folder is None else _checked(Path(folder))
+        self.folder = _checked(Path(tempfile.mkdtemp(prefix="embeddb-") if folder is None else folder))
         self.version = _version_of(self.folder, version)
-        try:
-            self._forget_the_dead()
-            self._server = self._start(configuration)
-        except BaseException:
-            if self._temporary:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise
-        _open[self.folder] = _open.get(self.folder, 0) + 1
-        self._running = True
+        with _turn:
+            try:
+                self._forget_the_dead()
+                self._server = self._start(configuration)
+            except BaseException:
+                if self._temporary:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            _open[self.folder] = _open.get(self.folder, 0) + 1
+            self._running = True
         with psycopg.connect(self.dsn) as connection:
             # IF NOT EXISTS does not help two processes that create it at the same moment.
             connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('embeddb.local'))")
@@ -92,17 +94,18 @@ class LocalPostgres:
 
     def stop(self) -> None:
         """Leave the server; the last to leave stops it, and removes a temporary folder."""
-        if not self._running:
-            return
-        self._running = False
-        _open[self.folder] -= 1
-        if _open[self.folder]:
-            return
-        del _open[self.folder]
-        self._forget_the_dead()
-        # The server may have crashed and been started again by another process: it is the present one that is stopped.
-        self._server._postmaster_info = self._pgserver.postgres_server.PostmasterInfo.read_from_pgdata(self.folder)
-        self._server.cleanup()
+        with _turn:
+            if not self._running:
+                return
+            self._running = False
+            _open[self.folder] -= 1
+            if _open[self.folder]:
+                return
+            del _open[self.folder]
+            self._forget_the_dead()
+            # The server may have crashed and been started again by another process: the present one is stopped.
+            self._server._postmaster_info = self._info()
+            self._server.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +124,8 @@ class LocalPostgres:
             server = self._pgserver.get_server(
                 self.folder, cleanup_mode=cleanup, start=False, postgres_version=self.version
             )
-            if self.folder not in server._instances:
+            info = self._info()
+            if self.folder not in server._instances or info is None or not info.is_running():
                 self._initialise(server, configuration)
                 server.start()
             return server
@@ -139,6 +143,10 @@ class LocalPostgres:
             self._pgserver.PostgresServer._instances.pop(self.folder, None)
             raise LocalServerError(f"the Postgres in {self.folder} did not start: {error}{self._log()}") from error
 
+    def _info(self) -> Any:
+        """What the server's pid file says; None without one."""
+        return self._pgserver.postgres_server.PostmasterInfo.read_from_pgdata(self.folder)
+
     def _initialise(self, server: Any, configuration: str) -> None:
         """Fill a new folder; what comes last in a file of settings holds."""
         with server._lock:
@@ -152,21 +160,24 @@ class LocalPostgres:
         listed = self.folder / ".handle_pids.json"
         with self._pgserver.PostgresServer._lock:
             try:
-                pids = json.loads(listed.read_text() or "[]")
+                pids = json.loads(listed.read_text())
             except FileNotFoundError:
                 return
-            living = [pid for pid in pids if _lives(pid)]
+            except ValueError:  # its writer was killed, or the disk was full
+                pids = None
+            living = [pid for pid in pids or () if _lives(pid)]
             if living != pids:
                 listed.write_text(json.dumps(living))
             self._forget_a_dead_server()
 
     def _forget_a_dead_server(self) -> None:
-        """Remove the pid file of a server that crashed, but whose entry no one has taken out of the process table."""
+        """Remove the pid file of a server that crashed, and whose number is another process's now, or a zombie's."""
         import psutil
 
         file = self.folder / "postmaster.pid"
-        with suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            if psutil.Process(int(file.read_text().split()[0])).status() == psutil.STATUS_ZOMBIE:
+        with suppress(FileNotFoundError, ValueError, IndexError, psutil.Error):
+            process = psutil.Process(int(file.read_text().split()[0]))
+            if process.status() == psutil.STATUS_ZOMBIE or str(self.folder) not in process.cmdline():
                 file.unlink()
                 for lock in self.folder.glob(".s.PGSQL.*.lock"):
                     lock.unlink()
@@ -179,6 +190,8 @@ class LocalPostgres:
         return "\nIts log ends:\n" + "\n".join(last)
 
 
+#: The server's package locks out other processes, and not this one's threads.
+_turn: Final = threading.RLock()
 #: How many LocalPostgres of this process use a folder.
 _open: Final[dict[Path, int]] = {}
 
@@ -210,6 +223,8 @@ def _let_others_read(package: Path) -> None:
 
 def _checked(folder: Path) -> Path:
     folder = folder.expanduser().resolve()
+    if not re.fullmatch(r"[\w./+=@,:~-]+", str(folder)):
+        raise LocalServerError(f"{folder}: its path goes through a shell: name a folder without spaces and signs")
     if folder.exists() and not folder.is_dir():
         raise LocalServerError(f"{folder} is a file: name a folder for the server's data")
     try:
@@ -239,11 +254,15 @@ def _configuration(settings: Mapping[str, str]) -> str:
 
 def _version_of(folder: Path, wanted: int | None) -> int:
     if wanted is not None and wanted not in VERSIONS:
-        raise LocalServerError(f"there is no embedded Postgres {wanted}: choose one of {', '.join(map(str, VERSIONS))}")
+        raise LocalServerError(
+            f"there is no embedded Postgres {wanted!r}: choose one of {', '.join(map(str, VERSIONS))}"
+        )
     try:
         found = int((folder / "PG_VERSION").read_text())
     except FileNotFoundError:
         return wanted or VERSIONS[-1]
+    except ValueError:
+        raise LocalServerError(f"{folder} holds no server's data: its file PG_VERSION is damaged") from None
     if wanted not in (None, found):
         raise LocalServerError(
             f"{folder} is of Postgres {found}, not {wanted}: name another folder, or version={found}"

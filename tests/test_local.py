@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -203,6 +204,13 @@ def test_refusals(tmp_path: Path) -> None:
         LocalPostgres(tmp_path / "data", version=9)
     with pytest.raises(LocalServerError, match="something else"):
         LocalPostgres(tmp_path)
+    with pytest.raises(LocalServerError, match="without spaces"):
+        LocalPostgres(tmp_path / "My Data")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "PG_VERSION").write_text("\0\0")
+    with pytest.raises(LocalServerError, match="PG_VERSION is damaged"):
+        LocalPostgres(damaged)
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "PG_VERSION").write_text("18\n")
@@ -223,4 +231,34 @@ def test_a_crashed_server_is_started_again(tmp_path: Path, opener: Opener) -> No
     with LocalPostgres(folder) as again, psycopg.connect(again.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     first.communicate("")
+    assert servers(folder) == []
+
+
+def test_threads_share_and_a_crash_is_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+
+    def use(_: int) -> int:
+        with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
+            (found,) = connection.execute("SELECT 1").fetchone() or (0,)
+            return int(found)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(use, range(4))) == [1] * 4
+    with LocalPostgres(folder):
+        (server,) = servers(folder)
+        server.kill()
+        psutil.wait_procs([server], timeout=20)
+        assert use(0) == 1
+    assert servers(folder) == []
+
+
+def test_what_a_lost_machine_leaves_behind(tmp_path: Path) -> None:
+    """A restarted container finds the old pid file, and may give its number to anyone."""
+    folder = tmp_path / "data"
+    with LocalPostgres(folder):
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+    (folder / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+    (folder / ".handle_pids.json").write_text("[12")
+    with LocalPostgres(folder) as server, psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
     assert servers(folder) == []
