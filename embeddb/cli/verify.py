@@ -51,7 +51,7 @@ def command(
             found += _verify(connection, target, sample, encode, tolerance)
         for history in sorted(histories.intersection(names or histories)):
             found += _verify_history(connection, history)
-    err.print(f"{found} violations" if found else "The promise holds.")
+    err.print(f"{found} violation{'s' * (found > 1)}" if found else "The promise holds.")
     if found:
         raise typer.Exit(1)
 
