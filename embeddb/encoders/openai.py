@@ -37,6 +37,8 @@ _KNOWN: Final[Mapping[str, int]] = {
     "text-embedding-ada-002": 1536,
 }
 _KEY_VARIABLE: Final = re.compile(r"([A-Z0-9]+_)*API_(KEY|TOKEN)")
+_NUMBER: Final = r"\s*\d+(\.\d+)?\s*"
+_A_DAY: Final = 86_400.0
 _LIKE_A_KEY: Final = re.compile(r"\b(sk-|pk-|Bearer )[\w*.…-]{6,}")
 
 
@@ -178,7 +180,7 @@ class OpenAI(Settings):
     def _read(self, response: httpx.Response, count: int) -> Vectors:
         try:
             items = {int(item["index"]): _vector(item["embedding"]) for item in response.json()["data"]}
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise EncoderError(f"{self!r}: the server's answer holds no embeddings: {error!r}") from error
         if sorted(items) != list(range(count)):
             raise EncoderError(f"{self!r}: the server gave {len(items)} embeddings for {count} inputs")
@@ -207,6 +209,8 @@ class OpenAI(Settings):
         key = os.environ.get(variable, "").strip()
         if not key:
             raise EncoderError(f"{self!r}: set the environment variable {variable} to the server's key")
+        if re.search(r"[^!-~]", key):  # an HTTP header could not hold it, and the error would show it
+            raise EncoderError(f"{self!r}: what the environment variable {variable} holds is no key: it is one word")
         return key
 
 
@@ -222,18 +226,18 @@ def _next_wait(state: RetryCallState) -> float:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds to wait: RFC 9110 section 10.2.3, a number or a date, or OpenAI's ``retry-after-ms``."""
+    """Seconds to wait, at most a day: RFC 9110 section 10.2.3, a number or a date, or OpenAI's ``retry-after-ms``."""
+    headers = response.headers
+    milliseconds, value = headers.get("retry-after-ms", ""), headers.get("retry-after", "")
+    if re.fullmatch(_NUMBER, milliseconds):
+        return min(_A_DAY, float(milliseconds) / 1000)
+    if re.fullmatch(_NUMBER, value):
+        return min(_A_DAY, float(value))
     try:
-        if "retry-after-ms" in response.headers:
-            return max(0.0, float(response.headers["retry-after-ms"]) / 1000)
-        value = response.headers.get("retry-after")
-        if value is None:
-            return None
-        if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value):
-            return float(value)
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError):
         return None
+    return min(_A_DAY, max(0.0, seconds))
 
 
 def _message(response: httpx.Response, key: str | None) -> str:

@@ -116,7 +116,10 @@ def _make(name: str, factory: Factory, arguments: Mapping[str, Any]) -> Encoder:
         inspect.signature(factory).bind(**arguments)
     except TypeError as error:
         raise EncoderError(f"encoder {name!r} cannot be made of {sorted(arguments)}: {error}") from None
-    return _checked(factory(**arguments))
+    try:
+        return _checked(factory(**arguments))
+    except TypeError as error:  # a configuration is JSON, of any types
+        raise EncoderError(f"encoder {name!r} cannot be made of {arguments}: {error}") from error
 
 
 def _checked(encoder: Any) -> Encoder:

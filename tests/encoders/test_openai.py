@@ -166,6 +166,7 @@ def test_a_short_wait_is_waited_for(server: Server) -> None:
     [
         ({"retry_after": "90"}, 90),
         ({"retry_after_ms": "90000"}, 90),
+        ({"retry_after": "9" * 400}, 86_400),
         ({"retry_after": format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)}, 86_400),
     ],
 )
@@ -230,6 +231,7 @@ def test_one_refused_batch_stops_the_others(server: Server) -> None:
         (data(["not base64!", "x"]), "holds no embeddings"),
         (data([None, None]), "holds no embeddings"),
         (Response(body=b"<html>"), "holds no embeddings"),
+        (Response(body=b'{"data": [{"index": 1e999, "embedding": [1]}]}'), "holds no embeddings"),
         (Response(body=b'{"data": 3}'), "holds no embeddings"),
         (Response(body=b"[]"), "holds no embeddings"),
         (Response(302, headers={"location": "http://127.0.0.1:9/"}), "answered 302"),
@@ -248,6 +250,10 @@ def test_the_key_is_named_and_must_be_there(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(EncoderError, match="set the environment variable OPENAI_API_KEY"):
         OpenAI("text-embedding-3-small").encode_queries(["a"])
+    monkeypatch.setenv("OPENAI_API_KEY", "two\nlines")  # which the HTTP library would show
+    with pytest.raises(EncoderError, match="OPENAI_API_KEY holds is no key") as caught:
+        OpenAI("text-embedding-3-small").encode_queries(["a"])
+    assert "lines" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def test_a_configuration_imports_nothing(config: dict[str, object]) -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(EncoderError, match=r"'hashing' cannot be made of \['dims'\]"):
         from_config({"type": "hashing", "dims": 3})
+    with pytest.raises(EncoderError, match="'openai' cannot be made of .*'dim': '8'"):
+        from_config({"type": "openai", "model": "m", "dim": "8"})
     with pytest.raises(EncoderError, match=r"missing a required argument: 'model'"):
         resolve("openai")
 
