@@ -145,8 +145,9 @@ def _listed(types: Mapping[str, Factory]) -> str:
 
 def _not_found(name: str, types: Mapping[str, Factory]) -> EncoderNotFound:
     near = difflib.get_close_matches(name.lower(), {*BUILT_IN, *types, *_entry_points()}, n=1, cutoff=0.8)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return EncoderNotFound(
         f"there is no encoder {name!r}{hint} Here are {_listed(types)}, and sentence-transformers models by name or "
-        f"folder. Install the package that offers it (entry point group {ENTRY_POINT_GROUP!r}), or give the object."
+        f"folder. Install the package that offers it (entry point group {ENTRY_POINT_GROUP!r}), or give the object "
+        "(to embeddb worker: --import package.module:Base)."
     )
