@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from embeddb.errors import EmbeddbError
 from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
 from embeddb.orm.following import followed
 from embeddb.orm.pending import changed_late, embed_instances, stale
-from embeddb.orm.statements import embed_flushed, embed_statement
+from embeddb.orm.statements import embed_statement
+from embeddb.orm.stored import embed_flushed
 
 SessionTarget = (
     type[Session]
@@ -39,6 +40,8 @@ class _Hooks:
     """The listeners of one installation; its target keeps it, so that ``uninstall`` can find it."""
 
     progress: Progress | None
+    #: What stood in the place of the bulk methods: SQLAlchemy's own are Session's, and not to be lost with ours.
+    replaced: Mapping[str, Any]
 
     def before_flush(self, session: Session, context: UOWTransaction, instances: Any) -> None:
         written = [*session.new, *session.dirty]
@@ -85,7 +88,8 @@ def install(target: SessionTarget, *, progress: Progress | None = None) -> None:
     session = _sync_target(target)
     if _INSTALLED in vars(session):
         return
-    hooks = _Hooks(progress)
+    own = vars(session)
+    hooks = _Hooks(progress, {name: own[name] for name in BULK_METHODS if name in own})
     for name, listener in hooks.listeners():
         event.listen(session, name, listener)
     for name, method in bulk_methods(session, progress).items():
@@ -103,6 +107,8 @@ def uninstall(target: SessionTarget) -> None:
         event.remove(session, name, listener)
     for name in (*BULK_METHODS, _INSTALLED):
         delattr(session, name)
+    for name, method in hooks.replaced.items():
+        setattr(session, name, method)
 
 
 def _sync_target(target: SessionTarget) -> type[Session] | Session:

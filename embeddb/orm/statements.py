@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, bindparam, inspect, literal, null, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, literal, null, select
 from sqlalchemy.dialects.postgresql.dml import OnConflictDoUpdate
 from sqlalchemy.engine import Result
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
-from sqlalchemy.orm.attributes import set_committed_value
-from sqlalchemy.orm.util import identity_key
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.operators import ColumnOperators
 
 from embeddb.encoders import Progress
-from embeddb.errors import EncoderError, QueryError, SourceError
+from embeddb.errors import QueryError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
-from embeddb.orm.encode import encode_rows
-from embeddb.orm.following import check_serving
-from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
-from embeddb.vectors import Vector, check_vector
+from embeddb.orm.stored import embed_stored, encode
+from embeddb.vectors import check_vector
 
 Row = dict[str, Any]
-
-#: Rows that are read in one statement by their keys: asyncpg takes 32,767 parameters, psycopg twice as many.
-_KEYS: Final = 5_000
 
 
 def embed_statement(state: ORMExecuteState, progress: Progress | None) -> Result[Any] | None:
@@ -64,21 +57,11 @@ def embed_updated(
 ) -> None:
     """Embed rows that an UPDATE by primary key has just changed; ``mappings`` are what it was given."""
     attributes = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+    due = []
     for declaration in _inline_updated(mapper):
         touched = [row for row in mappings if row.keys() & set(declaration.source_keys) and declaration.key not in row]
-        matched = [tuple(row[attribute] for attribute in attributes) for row in touched]
-        _embed_stored(session, mapper, declaration, matched, progress)
-
-
-def embed_flushed(session: Session, written: Iterable[tuple[Any, Declaration]], progress: Progress | None) -> None:
-    """Embed instances as a flush has just written them."""
-    keys: dict[tuple[Mapper[Any], Declaration], list[tuple[Any, ...]]] = {}
-    for instance, declaration in written:
-        state = inspect(instance)
-        if current_mode(declaration.settings) == "inline":
-            keys.setdefault((state.mapper, declaration), []).append(tuple(state.identity))
-    for (mapper, declaration), matched in keys.items():
-        _embed_stored(session, mapper, declaration, matched, progress)
+        due.append((declaration, [tuple(row[attribute] for attribute in attributes) for row in touched]))
+    embed_stored(session, mapper, due, progress)
 
 
 def _inline(mapper: Mapper[Any]) -> list[Declaration]:
@@ -141,28 +124,9 @@ def _embed_rows(session: Session, declaration: Declaration, rows: Sequence[Row],
             continue
         wanting.append(row)
         located.append(_locate(declaration, row))
-    vectors = _encode(session, declaration, located, progress) or [None] * len(located)
+    vectors = encode(session, declaration, located, progress) or [None] * len(located)
     for row, vector in zip(wanting, vectors, strict=True):
         row[declaration.key] = vector
-
-
-def _encode(
-    session: Session, declaration: Declaration, located: Sequence[str | bytes | None], progress: Progress | None
-) -> list[Vector | None] | None:
-    """The vectors, or None where the encoder failed and the rows are left to the queue."""
-
-    def name(number: int) -> str:
-        return f"{declaration.name} of row {number + 1}"
-
-    try:
-        vectors = encode_rows(declaration.encoder, declaration.inputs.reader, located, name=name, progress=progress)
-        check_serving(session, [declaration])
-    except (EncoderError, SourceError) as error:
-        if declaration.settings.on_error == "raise":
-            raise
-        hand_over(session, [declaration], error)
-        return None
-    return vectors
 
 
 def _locate(declaration: Declaration, row: Row) -> str | bytes | None:
@@ -236,8 +200,7 @@ def _run_update(
     result = state.invoke_statement()
     if statement._returning:
         result = result.freeze()()  # loads the entities, whose vectors are then made anew
-    for declaration in due:
-        _embed_stored(state.session, mapper, declaration, matched, progress)
+    embed_stored(state.session, mapper, [(declaration, matched) for declaration in due], progress)
     return result
 
 
@@ -261,46 +224,6 @@ def _refuse_returned_vectors(statement: Update, due: Sequence[Declaration]) -> N
                     f"UPDATE … RETURNING {declaration.name} would give the vector of the old sources, for it is made "
                     "anew after them: leave it out, and select it after the update"
                 )
-
-
-def _embed_stored(
-    session: Session,
-    mapper: Mapper[Any],
-    declaration: Declaration,
-    matched: Sequence[tuple[Any, ...]],
-    progress: Progress | None,
-) -> None:
-    """Embed rows as they stand in the database, by primary key."""
-    if not matched:
-        return
-    keys, table = mapper.primary_key, declaration.table
-    connection = session.connection(bind_arguments={"mapper": mapper})
-    read = select(*keys, *declaration.sources).where(*declaration.rows)
-    stored = [
-        row
-        for start in range(0, len(matched), _KEYS)
-        for row in connection.execute(read.where(tuple_(*keys).in_(matched[start : start + _KEYS])))
-    ]
-    located = [declaration.inputs.locate(row[len(keys) :]) for row in stored]
-    vectors = _encode(session, declaration, located, progress)
-    by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
-    values = {declaration.column: bindparam("vector", type_=declaration.column.type)}
-    if stored and vectors is not None:
-        connection.execute(
-            update(table).where(*by_key, *declaration.rows).values(values),
-            [
-                {"vector": vector, **{f"key_{n}": row[n] for n in range(len(keys))}}
-                for row, vector in zip(stored, vectors, strict=True)
-            ],
-        )
-    for number, row in enumerate(stored):
-        known = session.identity_map.get(identity_key(mapper.class_, tuple(row[: len(keys)])))
-        if known is None or declaration.key not in inspect(known).dict:
-            continue
-        if vectors is None or session.in_nested_transaction():  # whose undoing would leave a vector that was set here
-            session.expire(known, [declaration.key])
-        else:  # an async session cannot load by itself what has expired
-            set_committed_value(known, declaration.key, vectors[number])
 
 
 # --- keys -----------------------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def test_a_vector_that_came_along_is_not_the_writers(session: Session, title: st
 def test_an_update_of_more_rows_than_a_statement_takes_parameters(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embeddb.orm.statements._KEYS", 2)
+    monkeypatch.setattr("embeddb.orm.stored._KEYS", 2)
     session.add_all([Tag(shelf="s", label=str(number)) for number in range(5)])
     session.commit()
     session.execute(update(Tag).values(note=Tag.label + " noted"))
@@ -398,6 +398,24 @@ def test_a_failing_encoder_names_rows_and_loses_nothing(
         ]
 
 
+def test_an_update_whose_encoder_fails_leaves_no_vector_of_old_sources(
+    counted: sessionmaker[Session], counting: Counting
+) -> None:
+    with counted() as session:
+        row = Counted(id=1, title="old", body="old")
+        session.add_all([row, Counted(id=2, title="other", body="other")])
+        session.commit()
+        assert row.first is not None
+        counting.error = RuntimeError("out of memory")
+        with pytest.raises(EncoderError, match=r"counted\.first of row 1.*out of memory"):
+            session.execute(update(Counted).where(Counted.id == 1).values(title="new", body="new"))
+        session.commit()
+        changed, other = session.execute(select(Counted.__table__).order_by(Counted.id)).all()
+        assert (changed.title, changed.first, changed.second) == ("new", None, None)
+        assert other.first is not None
+        assert row.first is row.second is None
+
+
 def test_embedding_mode(counted: sessionmaker[Session], counting: Counting) -> None:
     with counted() as session:
         with embedding_mode("queued"):
@@ -426,6 +444,22 @@ def test_uninstall_takes_everything_away(tables: Engine) -> None:
         session.bulk_save_objects([Article(title="nor this")])
     with factory.begin() as session:
         assert session.scalars(select(Article.embedding)).all() == [None, None]
+
+
+def test_uninstall_puts_back_what_install_replaced(tables: Engine) -> None:
+    class Audited(Session):
+        def bulk_save_objects(self, objects: Any, *args: Any, **options: Any) -> None:
+            self.info["saved"] = len(objects)
+            super().bulk_save_objects(objects, *args, **options)
+
+    before = dict(vars(Audited))
+    install(Audited)
+    with Audited(tables) as session:
+        session.bulk_save_objects([Article(title="audited")])
+        assert session.info["saved"] == 1
+        assert session.scalars(select(Article.embedding)).one() is not None
+    uninstall(Audited)
+    assert vars(Audited)["bulk_save_objects"] is before["bulk_save_objects"]
 
 
 def test_every_session_target(tables: Engine) -> None:
