@@ -14,7 +14,7 @@ from embeddb.cli.target import EmbeddingArgument, named
 
 def command(
     name: EmbeddingArgument,
-    dim: Annotated[int, typer.Option(min=1, help="Principal components to keep.")],
+    dim: Annotated[int, typer.Option(min=1, help="Principal components to keep; all of them only turn the vectors.")],
     url: UrlOption = None,
     output: Annotated[
         Path | None,

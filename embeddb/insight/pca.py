@@ -80,16 +80,15 @@ def fit_pca(
     """Fit ``dim`` principal components to all rows and write them into ``folder``, for ``Reduced``.
 
     ``encoder``: what embedded the rows, by default the one declared. For cosine and inner product the components are
-    taken about the origin, of unit vectors for cosine; for distances about the mean. Reads each row once, some at a
-    time; memory is dimensions squared. Raises QueryError where ``dim`` is not below the column's dimensions, or there
-    are fewer rows.
+    taken about the origin, of unit vectors for cosine; for distances about the mean. With as many components as the
+    column has dimensions nothing is lost: vectors are only turned, cosine, inner product and L2 stay as they are, and
+    their first dimensions say most, as an index of a prefix needs them. Reads each row once, some at a time; memory is
+    dimensions squared. Raises QueryError where ``dim`` is more than that, or there are fewer rows.
     """
     with connection_of(bind) as connection:
         subject = subject_of(connection, embedding)
-        if not 1 <= dim < subject.dim:
-            raise QueryError(
-                f"{subject.name} has {subject.dim} dimensions: keep between 1 and {subject.dim - 1}, not {dim}"
-            )
+        if not 1 <= dim <= subject.dim:
+            raise QueryError(f"{subject.name} has {subject.dim} dimensions: keep between 1 and all of them, not {dim}")
         if encoder is None and subject.spec is not None:
             encoder = from_config(subject.spec.encoder)
         moments = Moments(subject.dim)

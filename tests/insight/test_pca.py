@@ -72,6 +72,19 @@ def test_it_keeps_more_neighbours_than_a_prefix() -> None:
     assert kept(rows @ projection.components.T) > 0.85 > 0.6 > kept(rows[:, :16])
 
 
+def test_all_components_only_turn(engine: Engine, tmp_path: Path) -> None:
+    """Distances stay, and the first dimensions say more than they did."""
+    turned = fit_pca(engine, "notes.embedding", DIM, tmp_path).encoder
+    assert turned is not None
+    rows = vectors()
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    projected = turned.project(rows)
+    np.testing.assert_allclose(projected @ projected.T, rows @ rows.T, atol=1e-5)
+    squares, before = (np.square(some).mean(axis=0) for some in (projected, rows))
+    assert (np.diff(squares) < 1e-6).all()
+    assert squares[:8].sum() > 0.9 > 0.6 > before[:8].sum()
+
+
 def test_it_comes_back_from_json_and_its_fingerprint_tells_both_parts(tmp_path: Path) -> None:
     projection, _ = moments(decaying(100, 16)).projection(4, centred=False)
     other, _ = moments(decaying(100, 16, seed=1)).projection(4, centred=False)
@@ -106,8 +119,8 @@ def test_fitted_to_another_encoder(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_fitted(engine: Engine, tmp_path: Path) -> None:
-    with pytest.raises(QueryError, match="between 1 and 31, not 32"):
-        fit_pca(engine, "notes.embedding", DIM, tmp_path)
+    with pytest.raises(QueryError, match="has 32 dimensions: keep between 1 and all of them, not 33"):
+        fit_pca(engine, "notes.embedding", DIM + 1, tmp_path)
     with engine.begin() as connection:
         connection.execute(insert(Word), [{"word": "boat", "embedding": np.ones(256)}])
         with pytest.raises(QueryError, match="1 rows with a vector, too few for 8"):
