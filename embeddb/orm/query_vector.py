@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Select,
+    String,
     Text,
     bindparam,
     cast,
@@ -78,6 +79,8 @@ def query_expression(
     elif isinstance(value, ScalarSelect | FunctionElement):
         vector = type_coerce(value, type_)
     elif isinstance(value, ColumnElement):
+        if isinstance(value.type, String):
+            raise QueryError(f"{value} is text in the database, which only embeddb.embed(…) encodes: give a vector")
         return value
     elif isinstance(state := sa_inspect(value, raiseerr=False), InstanceState):
         vector = _of_instance(state, settings, type_)

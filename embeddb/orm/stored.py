@@ -22,8 +22,8 @@ from embeddb.vectors import Vector
 #: A row's primary key.
 Key = tuple[Any, ...]
 
-#: Rows that one statement names by their keys: asyncpg takes 32,767 parameters, psycopg twice as many.
-_KEYS: Final = 5_000
+#: In one statement: asyncpg takes 32,767, psycopg twice as many.
+_PARAMETERS: Final = 30_000
 
 
 def embed_flushed(session: Session, written: Iterable[tuple[Any, Declaration]], progress: Progress | None) -> None:
@@ -116,8 +116,10 @@ def _clear(session: Session, mapper: Mapper[Any], declaration: Declaration, matc
 
 
 def _parts(mapper: Mapper[Any], matched: Sequence[Key]) -> Iterator[ColumnElement[bool]]:
-    for start in range(0, len(matched), _KEYS):
-        yield tuple_(*mapper.primary_key).in_(matched[start : start + _KEYS])
+    keys = mapper.primary_key
+    step = _PARAMETERS // len(keys)
+    for start in range(0, len(matched), step):
+        yield tuple_(*keys).in_(matched[start : start + step])
 
 
 def _known(session: Session, mapper: Mapper[Any], declaration: Declaration, key: Key) -> Any:

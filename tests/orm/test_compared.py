@@ -9,6 +9,7 @@ from sqlalchemy import Engine, lambda_stmt, select
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from embeddb import install, nearest
+from embeddb.errors import QueryError
 from tests.orm.models import HASHING, Article, Base
 
 TITLES = ["flying boats", "boats that fly", "stone bridges", "bridges of stone"]
@@ -35,6 +36,11 @@ def test_attributes_of_other_rows(session: Session) -> None:
         .scalar_subquery()
     )
     assert session.execute(select(Article.id, partner).order_by(Article.id)).all() == [(0, 1), (1, 0), (2, 3), (3, 2)]
+
+
+def test_a_column_of_text_is_no_query() -> None:
+    with pytest.raises(QueryError, match=r"articles\.title is text in the database"):
+        nearest(Article.embedding, Article.title)
 
 
 def test_lambda_statements_bind_each_query_anew(session: Session) -> None:

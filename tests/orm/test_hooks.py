@@ -233,7 +233,7 @@ def test_a_vector_that_came_along_is_not_the_writers(session: Session, title: st
 def test_an_update_of_more_rows_than_a_statement_takes_parameters(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embeddb.orm.stored._KEYS", 2)
+    monkeypatch.setattr("embeddb.orm.stored._PARAMETERS", 4)
     session.add_all([Tag(shelf="s", label=str(number)) for number in range(5)])
     session.commit()
     session.execute(update(Tag).values(note=Tag.label + " noted"))
