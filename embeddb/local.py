@@ -171,13 +171,16 @@ class LocalPostgres:
             self._forget_a_dead_server()
 
     def _forget_a_dead_server(self) -> None:
-        """Remove the pid file of a server that crashed, and whose number is another process's now, or a zombie's."""
+        """Remove the pid file of a server that crashed, and whose number is another process's now, or a zombie's.
+
+        However it was started, a living server's working folder is its data folder.
+        """
         import psutil
 
         file = self.folder / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError, psutil.Error):
             process = psutil.Process(int(file.read_text().split()[0]))
-            if process.status() == psutil.STATUS_ZOMBIE or str(self.folder) not in process.cmdline():
+            if process.status() == psutil.STATUS_ZOMBIE or Path(process.cwd()) != self.folder:
                 file.unlink()
                 for lock in self.folder.glob(".s.PGSQL.*.lock"):
                     lock.unlink()
