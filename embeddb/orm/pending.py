@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, inspect, select
-from sqlalchemy.orm import InstanceState, Session
+from sqlalchemy import Column, inspect
+from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.sql import ClauseElement
 
 from embeddb.encoders import Encoder, Progress
@@ -22,6 +22,7 @@ from embeddb.orm.encode import encode_rows
 from embeddb.orm.following import check_serving
 from embeddb.orm.handover import hand_over
 from embeddb.orm.mode import current_mode
+from embeddb.orm.stored import stored_vectors
 from embeddb.sources.inputs import Reader
 from embeddb.vectors import Vector, check_vector
 
@@ -123,10 +124,13 @@ def changed_late(flushed: Iterable[Any]) -> Iterator[tuple[Any, Declaration]]:
 
 
 def _collect(session: Session, instances: Iterable[Any]) -> Iterator[Pending]:
+    instances = list(instances)
+    along = _came_along(session, instances)
     for instance in instances:
         state: InstanceState[Any] = inspect(instance)
         for declaration in declarations_of(state.mapper):
-            if _brought(session, state, declaration) or not _due(state, declaration):
+            brought = (state, declaration) not in along and _brought(state, declaration)
+            if brought or not _due(state, declaration):
                 continue
             pending = _pending(instance, declaration)
             made = state.info.get(_INFO_KEY, {}).get(declaration.key)
@@ -147,20 +151,48 @@ def _pending(instance: Any, declaration: Declaration) -> Pending:
     return Pending(instance, declaration, values, declaration.inputs.locate(values) if known else None)
 
 
-def _brought(session: Session, state: InstanceState[Any], declaration: Declaration) -> bool:
+def _came_along(session: Session, instances: Iterable[Any]) -> set[tuple[InstanceState[Any], Declaration]]:
+    """Where a merge brought along the vector of the old sources: it is set beside new ones, and the row has it already.
+
+    What the rows have is not loaded, and read of all of them at once.
+    """
+    asked: dict[tuple[Mapper[Any], Declaration], list[InstanceState[Any]]] = {}
+    for instance in instances:
+        state: InstanceState[Any] = inspect(instance)
+        if state.key is not None:
+            for declaration in declarations_of(state.mapper):
+                if _is_set_unseen(state, declaration):
+                    asked.setdefault((state.mapper, declaration), []).append(state)
+    found = set()
+    for (mapper, declaration), states in asked.items():
+        stored = stored_vectors(session, mapper, declaration, [state.identity or () for state in states])
+        for state in states:
+            vector = stored.get(state.identity or ())
+            if declaration.column.type.compare_values(vector, state.dict[declaration.key]):
+                found.add((state, declaration))
+    return found
+
+
+def _is_set_unseen(state: InstanceState[Any], declaration: Declaration) -> bool:
+    """Whether a vector was set beside sources that changed, over one that was not loaded."""
+    given = state.dict.get(declaration.key)
+    if given is None or isinstance(given, ClauseElement):
+        return False
+    history = state.attrs[declaration.key].history
+    return bool(history.added) and not history.deleted and _changed(state, declaration)
+
+
+def _brought(state: InstanceState[Any], declaration: Declaration) -> bool:
     """Whether the caller brings a vector of their own, which is then checked."""
     given = state.dict.get(declaration.key)
     made = state.info.get(_INFO_KEY, {}).get(declaration.key)
     if given is None or (made is not None and given is made.vector):
         return False
     if state.key is not None:
-        history = state.attrs[declaration.key].history
-        if not history.added:
+        if not state.attrs[declaration.key].history.added:
             return False
-        if not history.deleted and _changed(state, declaration) and _is_stored(session, state, declaration, given):
-            return False  # it came along in a merge: it is the old sources'
     elif declaration.key not in state.committed_state and _changed(state, declaration):
-        return False  # likewise, in a copy made with make_transient
+        return False  # it came along in a copy made with make_transient
     if not isinstance(given, ClauseElement):
         check_vector(
             given,
@@ -185,14 +217,6 @@ def _due(state: InstanceState[Any], declaration: Declaration) -> bool:
 
 def _changed(state: InstanceState[Any], declaration: Declaration) -> bool:
     return any(state.attrs[key].history.has_changes() for key in declaration.source_keys)
-
-
-def _is_stored(session: Session, state: InstanceState[Any], declaration: Declaration, given: Any) -> bool:
-    """Whether a vector is the one that the row holds, which was not loaded."""
-    mapper, column = state.mapper, declaration.column
-    by_key = [key == value for key, value in zip(mapper.primary_key, state.identity or (), strict=True)]
-    statement = select(column).where(*by_key, *declaration.rows)
-    return bool(column.type.compare_values(session.connection({"mapper": mapper}).scalar(statement), given))
 
 
 def _read_source(state: InstanceState[Any], instance: Any, key: str, column: Column[Any]) -> Any:

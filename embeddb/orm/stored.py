@@ -54,6 +54,16 @@ def embed_stored(
             raise
 
 
+def stored_vectors(
+    session: Session, mapper: Mapper[Any], declaration: Declaration, matched: Sequence[Key]
+) -> dict[Key, Vector | None]:
+    """The vectors of rows by their primary keys."""
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    read = select(*mapper.primary_key, declaration.column).where(*declaration.rows)
+    rows = (row for part in _parts(mapper, matched) for row in connection.execute(read.where(part)))
+    return {tuple(key): vector for *key, vector in rows}
+
+
 def encode(
     session: Session, declaration: Declaration, located: Sequence[str | bytes | None], progress: Progress | None
 ) -> list[Vector | None] | None:

@@ -58,7 +58,7 @@ def test_index_alias_copies_and_missing_labels(session: Session) -> None:
     assert first.label == "row 40"  # the very same vector outvotes all others
     assert first.share > 0.99
     session.get_one(Item, 40).title = None
-    session.get_one(Item, 40).embedding = VECTORS[40]
+    session.get_one(Item, 40).embedding = 2 * VECTORS[40]
     session.flush()
     assert len(session.execute(statement).all()) == 4
 

@@ -55,7 +55,7 @@ def test_order_scores_and_batches(session: Session, text: Any) -> None:
 
 def test_several_columns_and_rows_without_text(session: Session) -> None:
     session.get_one(Item, 7).title = " "
-    session.get_one(Item, 7).embedding = VECTORS[7]
+    session.get_one(Item, 7).embedding = 2 * VECTORS[7]
     session.flush()
     model = Numbers()
     found = rerank(session, CANDIDATES, "a query", model, text=Item.title, top=25)
