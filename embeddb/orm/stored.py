@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, inspect, select, tuple_, update
+from sqlalchemy import Column, ColumnElement, bindparam, inspect, select, tuple_, update
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.orm.util import identity_key
@@ -58,10 +58,7 @@ def stored_vectors(
     session: Session, mapper: Mapper[Any], declaration: Declaration, matched: Sequence[Key]
 ) -> dict[Key, Vector | None]:
     """The vectors of rows by their primary keys."""
-    connection = session.connection(bind_arguments={"mapper": mapper})
-    read = select(*mapper.primary_key, declaration.column).where(*declaration.rows)
-    rows = (row for part in _parts(mapper, matched) for row in connection.execute(read.where(part)))
-    return {tuple(key): vector for *key, vector in rows}
+    return {tuple(key): vector for *key, vector in _read(session, mapper, declaration, [declaration.column], matched)}
 
 
 def encode(
@@ -87,9 +84,7 @@ def _embed(
     session: Session, mapper: Mapper[Any], declaration: Declaration, matched: Sequence[Key], progress: Progress | None
 ) -> None:
     keys = mapper.primary_key
-    connection = session.connection(bind_arguments={"mapper": mapper})
-    read = select(*keys, *declaration.sources).where(*declaration.rows)
-    stored = [row for part in _parts(mapper, matched) for row in connection.execute(read.where(part))]
+    stored = _read(session, mapper, declaration, declaration.sources, matched)
     if not stored:
         return
     located = [declaration.inputs.locate(row[len(keys) :]) for row in stored]
@@ -97,7 +92,7 @@ def _embed(
     if vectors is not None:
         by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
         made = bindparam("vector", type_=declaration.column.type)
-        connection.execute(
+        session.connection(bind_arguments={"mapper": mapper}).execute(
             update(declaration.table).where(*by_key, *declaration.rows).values({declaration.column: made}),
             [
                 {"vector": vector, **{f"key_{n}": row[n] for n in range(len(keys))}}
@@ -123,6 +118,19 @@ def _clear(session: Session, mapper: Mapper[Any], declaration: Declaration, matc
         known = _known(session, mapper, declaration, key)
         if known is not None:
             session.expire(known, [declaration.key])
+
+
+def _read(
+    session: Session,
+    mapper: Mapper[Any],
+    declaration: Declaration,
+    columns: Sequence[Column[Any]],
+    matched: Sequence[Key],
+) -> list[Any]:
+    """Rows by their primary keys: the key, then these columns."""
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    read = select(*mapper.primary_key, *columns).where(*declaration.rows)
+    return [row for part in _parts(mapper, matched) for row in connection.execute(read.where(part))]
 
 
 def _parts(mapper: Mapper[Any], matched: Sequence[Key]) -> Iterator[ColumnElement[bool]]:
