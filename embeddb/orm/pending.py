@@ -174,7 +174,7 @@ def _came_along(session: Session, instances: Iterable[Any]) -> set[tuple[Instanc
 
 
 def _is_set_unseen(state: InstanceState[Any], declaration: Declaration) -> bool:
-    """Whether a vector was set beside sources that changed, over one that was not loaded; queued, the trigger sees it."""
+    """Whether a vector was set beside sources that changed, over one not loaded; in queued mode the trigger sees it."""
     given = state.dict.get(declaration.key)
     if given is None or isinstance(given, ClauseElement) or current_mode(declaration.settings) == "queued":
         return False
