@@ -123,7 +123,7 @@ def build(
         return None
     with _builder(engine, notice, memory, workers) as connection:
         for index in wanted.found:
-            _drop(connection, index.schema, index.name)
+            drop_index(connection, index.schema, index.name)
         partitioned = connection.scalar(_PARTITIONED, {"schema": wanted.spec.schema, "table": wanted.spec.table})
         create = CreateIndex(index_of(wanted.spec, wanted.name, concurrently=not partitioned))
         statement = str(create.compile(dialect=connection.dialect))
@@ -156,7 +156,7 @@ def repair(
                 say(f"{index.place}: somebody builds an index of {index.table}, or vacuums it; left alone")
                 left += 1
             elif index.leftover:
-                _drop(connection, index.schema, index.name)
+                drop_index(connection, index.schema, index.name)
                 say(f"{index.place}: a leftover; dropped")
             else:
                 reindex = sql.SQL("REINDEX INDEX CONCURRENTLY {}").format(sql.Identifier(index.schema, index.name))
@@ -225,7 +225,7 @@ def _nothing_left(
                 if not left or index.valid or index.name in before:
                     continue
                 try:
-                    _drop(connection, schema, index.name)
+                    drop_index(connection, schema, index.name)
                 except OperationalError as error:
                     if notice is not None:
                         notice(f"{index.place} is left, invalid ({error.orig}): embeddb index repair mends it")
@@ -236,7 +236,8 @@ def _remark(said: Diagnostic) -> str:
     return ". ".join(part for part in (said.message_primary, said.message_hint) if part)
 
 
-def _drop(connection: Connection, schema: str | None, name: str) -> None:
+def drop_index(connection: Connection, schema: str | None, name: str) -> None:
+    """Drop an index while its table is read and written."""
     place = sql.Identifier(*([schema] if schema else []), name)
     statement = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(place).as_string(None)
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

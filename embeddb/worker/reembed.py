@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final, Literal, NamedTuple
 
 from psycopg import errors
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.schema import CreateIndex
 
@@ -19,7 +19,7 @@ from embeddb.errors import CatalogError
 from embeddb.naming import index_name
 from embeddb.queue.backfill import Backfill
 from embeddb.spec import EmbeddingSpec
-from embeddb.worker.index_builds import Observer, index_of, run_build
+from embeddb.worker.index_builds import Observer, drop_index, index_of, run_build
 from embeddb.worker.options import Options
 from embeddb.worker.totals import Totals
 from embeddb.worker.worker import Worker
@@ -39,6 +39,12 @@ _STATE = text(
 )
 _EXPAND = text("SELECT embeddb.expand(cast(:spec AS jsonb))")
 _PAUSED = text("UPDATE embeddb.embedding SET state = :state WHERE id = embeddb.find(:name)")
+_EXCHANGE = {
+    "swap": text("SELECT embeddb.swap(:name, :max_pending)"),
+    "roll_back": text("SELECT embeddb.roll_back(:name, :max_pending)"),
+}
+_CONTRACT = text("SELECT embeddb.contract(:name)")
+_ABANDON = text("SELECT embeddb.abandon(:name)")
 _ASIDE = text("SELECT embeddb.aside_name(:name, '__next')")
 _INDEX = text(
     "SELECT c.relname, x.indisvalid FROM embeddb.vector_indexes(embeddb.find(:name)) v"
@@ -110,8 +116,7 @@ class Reembedding:
             for name, valid in connection.execute(_INDEX, {"name": shadow}).all():
                 if valid:
                     return str(name)
-                schema = f"{_quoted(self.spec.schema)}." if self.spec.schema else ""
-                connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {schema}{_quoted(name)}")
+                drop_index(connection, self.spec.schema, name)
             spec = _spec(connection, shadow)
             if spec.index is None:
                 return None
@@ -131,14 +136,14 @@ class Reembedding:
 
     def contract(self) -> None:
         """Drop the old column: there is no way back then."""
-        self._call("contract")
+        self._end(_CONTRACT)
 
     def abandon(self) -> None:
         """Drop the new column, which has never served."""
-        self._call("abandon")
+        self._end(_ABANDON)
 
     def _exchange(self, function: Literal["swap", "roll_back"], max_pending: int, patience: float) -> str:
-        statement = text(f"SELECT embeddb.{function}(:name, :max_pending)")
+        statement = _EXCHANGE[function]
         end = time.monotonic() + patience
         while True:
             try:
@@ -155,9 +160,9 @@ class Reembedding:
                     ) from error
                 time.sleep(_PAUSE)
 
-    def _call(self, function: Literal["contract", "abandon"]) -> None:
+    def _end(self, statement: TextClause) -> None:
         with self.engine.begin() as connection, catalog_errors():
-            connection.execute(text(f"SELECT embeddb.{function}(:name)"), {"name": self.name})
+            connection.execute(statement, {"name": self.name})
 
     def _shadow(self) -> str:
         found = self.progress()
@@ -169,7 +174,3 @@ class Reembedding:
 def _spec(connection: Connection, name: str) -> EmbeddingSpec:
     """The registered spec by today's names, with the schema as it was declared."""
     return EmbeddingSpec.from_dict(connection.scalars(_SPEC, {"name": name}).one())
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, inspect, text
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from typer.testing import CliRunner
 
 import embeddb
@@ -168,3 +168,28 @@ def test_a_change_that_is_abandoned_leaves_nothing(application: Engine) -> None:
             "embedding",
         ]
         assert connection.scalar(text("SELECT count(*) FROM embeddb.encoder")) == 1
+
+
+def test_an_index_that_was_left_invalid_is_built_anew_whatever_the_table_is_called(engine18: Engine) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Share(Base):
+        __tablename__ = 'Shares "50 %s"'
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        embedding: Mapped[embeddb.Vector | None] = embeddb.embedding_column("title", encoder=OLD)
+
+    Base.metadata.create_all(engine18)
+    embeddb.register(engine18, Base, install=True)
+    change = Reembedding(engine18, f"{Share.__tablename__}.embedding")
+    change.expand(NEW)
+    name = change.build_index()
+    valid = text("SELECT indisvalid FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE relname = :name")
+    with engine18.begin() as connection:
+        leave = "UPDATE pg_index SET indisvalid = false FROM pg_class c WHERE c.oid = indexrelid AND relname = :name"
+        connection.execute(text(leave), {"name": name})
+        assert connection.scalar(valid, {"name": name}) is False
+    assert change.build_index() == name
+    with engine18.connect() as connection:
+        assert connection.scalar(valid, {"name": name}) is True
