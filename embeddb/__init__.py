@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from embeddb.orm.bit_types import BIT
     from embeddb.orm.bits import bit_column
     from embeddb.orm.bulk import bulk_load, bulk_load_async
-    from embeddb.orm.declaration import Declaration, declared, embedding_column
+    from embeddb.orm.declaration import Declaration, declared
+    from embeddb.orm.embedding_column import embedding_column
     from embeddb.orm.history import history_column, recent_column, register_histories
     from embeddb.orm.hooks import install, uninstall
     from embeddb.orm.mode import embedding_mode
@@ -111,7 +112,8 @@ _MODULES: Final = {
     "embeddb.orm.bit_types": ("BIT",),
     "embeddb.orm.bits": ("bit_column",),
     "embeddb.orm.bulk": ("bulk_load", "bulk_load_async"),
-    "embeddb.orm.declaration": ("Declaration", "declared", "embedding_column"),
+    "embeddb.orm.declaration": ("Declaration", "declared"),
+    "embeddb.orm.embedding_column": ("embedding_column",),
     "embeddb.orm.history": ("history_column", "recent_column", "register_histories"),
     "embeddb.orm.hooks": ("install", "uninstall"),
     "embeddb.orm.mode": ("embedding_mode",),

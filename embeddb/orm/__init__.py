@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from embeddb.orm.declaration import Declaration, declared, embedding_column
+from embeddb.orm.declaration import Declaration, declared
+from embeddb.orm.embedding_column import embedding_column
 from embeddb.orm.hooks import install, uninstall
 from embeddb.orm.mode import embedding_mode
 
