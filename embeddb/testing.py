@@ -16,7 +16,8 @@ import pytest
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
-    from embeddb.query.plan import Bind, Plan
+    from embeddb.query.bind import Bind
+    from embeddb.query.plan import Plan
 
 
 def assert_uses_index(

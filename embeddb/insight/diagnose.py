@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from sqlalchemy import Connection, Engine
 
 from embeddb.errors import QueryError
 from embeddb.insight import statistics
 from embeddb.insight.diagnosis import Cost, Diagnosis, Spread
 from embeddb.insight.reductions import reductions
-from embeddb.insight.sample import Subject, connection_of, draw, subject_of
+from embeddb.insight.sample import Subject, draw, subject_of
 from embeddb.insight.sizes import column_bytes, index_bytes
 from embeddb.metrics import Storage
+from embeddb.query.bind import Bind, connected
 from embeddb.query.embedding import AnyEmbedding
 from embeddb.spec import HNSW, MAX_INDEXED, IVFFlat, VectorIndex
 
@@ -26,7 +26,7 @@ _MILLION: Final = 1_000_000
 
 
 def diagnose(
-    bind: Connection | Engine,
+    bind: Bind,
     embedding: str | AnyEmbedding,
     *,
     sample: int = 5000,
@@ -45,7 +45,7 @@ def diagnose(
     """
     if k < 1:
         raise QueryError(f"k is at least 1, not {k}")
-    with connection_of(bind) as connection:
+    with connected(bind, "diagnose") as connection:
         subject = subject_of(connection, embedding)
         drawn = draw(connection, subject, sample, seed=seed)
     vectors = drawn.vectors

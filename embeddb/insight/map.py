@@ -15,15 +15,16 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, LargeBinary, String
+from sqlalchemy import LargeBinary, String
 
 from embeddb.encoders.protocol import Vectors
 from embeddb.encoders.settings import require
 from embeddb.errors import QueryError
 from embeddb.insight.report import figure
-from embeddb.insight.sample import Subject, connection_of, draw, subject_of
+from embeddb.insight.sample import Subject, draw, subject_of
 from embeddb.insight.shades import shaded
 from embeddb.insight.statistics import unit
+from embeddb.query.bind import Bind, connected
 from embeddb.query.embedding import AnyEmbedding
 
 Points = NDArray[np.float32]
@@ -102,7 +103,7 @@ class Map:
 
 
 def map_of(
-    bind: Connection | Engine,
+    bind: Bind,
     embedding: str | AnyEmbedding,
     *,
     color: str | None = None,
@@ -118,7 +119,7 @@ def map_of(
     """
     if not 3 <= sample <= MOST:
         raise QueryError(f"a map has between 3 and {MOST:,} points, not {sample:,}")
-    with connection_of(bind) as connection:
+    with connected(bind, "map_of") as connection:
         subject = subject_of(connection, embedding)
         shown = [_column(subject, name) for name in texts] or _texts(subject)
         columns = [*shown, *([_column(subject, color)] if color else [])]

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Text, cast, literal, select
+from sqlalchemy import Connection, Text, cast, literal, select
 from sqlalchemy.exc import DataError
 
 from embeddb.encoders import Encoder, embed_documents, embed_query, from_config
 from embeddb.errors import NoEmbedding, QueryError
-from embeddb.insight.sample import Subject, connection_of, subject_of
+from embeddb.insight.sample import Subject, subject_of
 from embeddb.insight.statistics import distances
 from embeddb.metrics import METRICS, MetricName
+from embeddb.query.bind import Bind, connected
 from embeddb.query.embedding import AnyEmbedding
 from embeddb.sources import compose
 
@@ -51,7 +52,7 @@ def explain_match(encoder: Encoder, query: str, text: str, *, metric: MetricName
 
 
 def explain_row(
-    bind: Connection | Engine,
+    bind: Bind,
     embedding: str | AnyEmbedding,
     query: str,
     key: Any,
@@ -63,7 +64,7 @@ def explain_row(
     ``key``: the row's primary key, a tuple where that is several columns. ``encoder``: by default the registered one.
     Raises QueryError where the embedding is unknown, there is no such row, or it has no text.
     """
-    with connection_of(bind) as connection:
+    with connected(bind, "explain_row") as connection:
         subject = subject_of(connection, embedding)
         if subject.spec is None:
             raise QueryError(f"{subject.name} is not registered, so its sources are not known: embeddb.register(…)")

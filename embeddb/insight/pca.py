@@ -9,15 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import func, select
 
 from embeddb.encoders import Encoder, from_config
 from embeddb.encoders.protocol import Vectors
 from embeddb.encoders.reduced import Projection, Reduced, write
 from embeddb.errors import QueryError
-from embeddb.insight.sample import connection_of, subject_of
+from embeddb.insight.sample import subject_of
 from embeddb.insight.statistics import unit
 from embeddb.metrics import MetricName
+from embeddb.query.bind import Bind, connected
 from embeddb.query.embedding import AnyEmbedding
 
 #: Rows that are read and added up at a time.
@@ -69,7 +70,7 @@ class Fitted:
 
 
 def fit_pca(
-    bind: Connection | Engine,
+    bind: Bind,
     embedding: str | AnyEmbedding,
     dim: int,
     folder: str | Path,
@@ -85,7 +86,7 @@ def fit_pca(
     their first dimensions say most, as an index of a prefix needs them. Reads each row once, some at a time; memory is
     dimensions squared. Raises QueryError where ``dim`` is more than that, or there are fewer rows.
     """
-    with connection_of(bind) as connection:
+    with connected(bind, "fit_pca") as connection:
         subject = subject_of(connection, embedding)
         if not 1 <= dim <= subject.dim:
             raise QueryError(f"{subject.name} has {subject.dim} dimensions: keep between 1 and all of them, not {dim}")

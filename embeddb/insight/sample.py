@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from sqlalchemy import (
     Column,
     Connection,
-    Engine,
     Float,
     MetaData,
     Table,
@@ -86,16 +84,6 @@ class Sample:
     rows: int
     vectors: Vectors
     values: Sequence[tuple[Any, ...]]
-
-
-@contextmanager
-def connection_of(bind: Connection | Engine) -> Iterator[Connection]:
-    """The connection itself, or one of the engine's."""
-    if isinstance(bind, Connection):
-        yield bind
-    else:
-        with bind.connect() as connection:
-            yield connection
 
 
 def subject_of(connection: Connection, embedding: str | AnyEmbedding) -> Subject:

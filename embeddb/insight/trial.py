@@ -29,6 +29,7 @@ from embeddb.spec import IVFFlat
 #: Where the plots have their lines.
 _RECALLS: Final = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995)
 _TABLE: Final = "embeddb_trial"
+_ANALYZE: Final = text("ANALYZE embeddb_trial")
 _SIZE: Final = text("SELECT pg_relation_size(CAST(:index AS regclass))")
 _SET: Final = text("SELECT set_config(:name, :value, :local)")
 _BUILDING: Final = text("SELECT pg_size_bytes(current_setting('maintenance_work_mem'))")
@@ -83,7 +84,7 @@ def try_out(
             seconds = time.perf_counter() - began
             with connection.begin():
                 size = int(connection.scalar(_SIZE, {"index": name}) or 0)
-                connection.execute(text(f"ANALYZE {_TABLE}"))
+                connection.execute(_ANALYZE)
             fit = measure(connection, column, target=target, k=k, queries=queries, also=_efforts(candidate))
         trials.append(Trial(candidate, len(sample.vectors), seconds, size, fit))
         if progress is not None:

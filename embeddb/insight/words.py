@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import select
 
 from embeddb.errors import QueryError
 from embeddb.insight.match import Weight
-from embeddb.insight.sample import connection_of
 from embeddb.orm.reflection import find_spec, reflect
+from embeddb.query.bind import Bind, connected
 from embeddb.query.embedding import AnyEmbedding, resolve
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def nearest_words(
     among: WordVectors | str | AnyEmbedding,
     *,
     limit: int = 10,
-    bind: Connection | Engine | None = None,
+    bind: Bind | None = None,
 ) -> list[Weight]:
     """The words nearest to ``vector``, of shape (dim,), with their scores, best first.
 
@@ -33,7 +33,7 @@ def nearest_words(
         return [Weight(*found) for found in among.nearest_words(vector, limit=limit)]
     if bind is None:
         raise QueryError("words of a table are read from a database: give its engine or connection as bind")
-    with connection_of(bind) as connection:
+    with connected(bind, "nearest_words") as connection:
         column: Any = reflect(connection, find_spec(connection, among)) if isinstance(among, str) else among
         found = resolve(column)
         named: dict[str, Any] = {column.key: column for column in found.table.columns}

@@ -13,14 +13,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Select, text
+from sqlalchemy import Connection, Select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session, scoped_session
 
-from embeddb.errors import QueryError
+from embeddb.query.bind import Bind, connected
 from embeddb.query.reasons import BLOCKS, Reason, VectorIndexes, reasons
-
-Bind = Session | scoped_session[Any] | Connection | Engine
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def explain(bind: Bind, statement: Select[Any], parameters: Mapping[str, Any] | 
     or that it is exact, and why. The query's text, if it has one, is encoded as it would be. In an async session:
     ``await session.run_sync(explain, statement)``.
     """
-    with _connected(bind, "explain") as connection:
+    with connected(bind, "explain") as connection:
         return _explain(connection, statement, parameters)
 
 
@@ -155,7 +152,7 @@ def assert_uses_index(
 
     In an async session: ``await session.run_sync(assert_uses_index, statement)``.
     """
-    with _connected(bind, "assert_uses_index") as connection:
+    with connected(bind, "assert_uses_index") as connection:
         plan = _explain(connection, statement, parameters)
         if not planner and not _serves(plan, index):
             with _preferring_indexes(connection):
@@ -164,23 +161,6 @@ def assert_uses_index(
         return plan
     wanted = "a vector index" if index is None else f"the index {index}"
     raise AssertionError(f"{wanted} does not serve this statement.\n{plan.words}\n\nThe plan:\n{plan}\n\n{plan.sql}")
-
-
-@contextmanager
-def _connected(bind: Bind, what: str) -> Iterator[Connection]:
-    """The session's connection, the one that is given, or one of the engine's."""
-    if isinstance(bind, Session | scoped_session):
-        yield bind.connection()
-    elif isinstance(bind, Engine):
-        with bind.connect() as connection:
-            yield connection
-    elif isinstance(bind, Connection):
-        yield bind
-    else:
-        raise QueryError(
-            f"{what} takes a session, a connection or an engine, not {type(bind).__name__}: where that is async, "
-            f"await session.run_sync({what}, statement)"
-        )
 
 
 def _serves(plan: Plan, index: str | None) -> bool:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from embeddb.cli.main import build
@@ -51,6 +54,14 @@ def test_an_attribute_a_connection_and_a_column_that_nobody_registered(engine: E
         assert (half.storage, half.dim) == ("halfvec", DIM)
         assert half.mean_cosine == pytest.approx(found.mean_cosine, abs=1e-3)
         connection.rollback()
+
+
+def test_a_session_will_do_and_what_is_async_is_told_how(engine: Engine) -> None:
+    with Session(engine) as session:
+        assert diagnose(session, Note.embedding, sample=300).sampled == 300
+    bind: Any = create_async_engine(engine.url)
+    with pytest.raises(QueryError, match=r"diagnose takes a session, .* not AsyncEngine: .*run_sync\(diagnose"):
+        diagnose(bind, Note.embedding)
 
 
 @pytest.mark.parametrize(
