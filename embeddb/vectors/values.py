@@ -90,8 +90,8 @@ def _float32(value: Any, what: str) -> npt.NDArray[np.float32]:
         return value
     if isinstance(value, str | bytes | bytearray | memoryview | dict | set | frozenset) or value is None:
         _refuse_type(value, what)
-    if hasattr(value, "detach"):  # a torch tensor; bfloat16 has no numpy dtype
-        value = value.detach().cpu().float()
+    if hasattr(value, "detach"):
+        value = _of_tensor(value, what)
     elif hasattr(value, "to_numpy"):  # pgvector's Vector and HalfVector, pandas' Series
         value = value.to_numpy()
     try:
@@ -102,6 +102,15 @@ def _float32(value: Any, what: str) -> npt.NDArray[np.float32]:
         _refuse_type(value, what)
     with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is refused as such
         return np.asarray(array, dtype=np.float32, order="C")
+
+
+def _of_tensor(tensor: Any, what: str) -> Any:
+    """A torch tensor as numpy takes it, without importing torch: bfloat16 has no dtype there."""
+    try:
+        tensor = tensor.detach().cpu()
+    except NotImplementedError:  # a tensor of the device "meta" has a shape, and no numbers
+        _refuse_type(tensor, what)
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _refuse_element(vector: Vector, what: str) -> None:
