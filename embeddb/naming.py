@@ -27,6 +27,11 @@ def embedding_name(table: str, column: str, schema: str | None = None) -> str:
     return ".".join(part for part in (schema, table, column) if part)
 
 
+def quoted(name: str, schema: str | None = None) -> str:
+    """A table or an index as ``to_regclass`` and a cast to regclass read it: ``"schema"."name"``."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name) if part)
+
+
 def index_name(table: str, column: str, method: str) -> str:
     """The vector index of a column, in the manner of SQLAlchemy's ``ix_`` names."""
     return fit(f"ix_{table}_{column}_{method}")

@@ -267,7 +267,8 @@ class _Comparison:
             return [op] if op.has_changes() else []
         if key in self.declarations:
             spec = self.declarations[key].spec
-            op.kw["postgresql_using"] = f'"{spec.column}"::{spec.storage}({spec.dim})'
+            column = self.context.dialect.identifier_preparer.quote_identifier(spec.column)
+            op.kw["postgresql_using"] = f"{column}::{spec.storage}({spec.dim})"
         concerned = [
             found
             for found in (*self.found.specs.values(), *(c.spec for c in self.found.changes.values()))

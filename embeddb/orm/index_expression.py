@@ -12,7 +12,7 @@ from sqlalchemy.sql.selectable import AliasedReturnsRows
 from sqlalchemy.types import UserDefinedType
 
 from embeddb.metrics import METRICS
-from embeddb.naming import index_name
+from embeddb.naming import index_name, quoted
 from embeddb.orm.settings import Settings
 from embeddb.orm.types import HALFVEC, VECTOR
 from embeddb.spec import VectorIndex
@@ -107,12 +107,7 @@ def index_of(column: ColumnElement[Any] | None, settings: Settings) -> str | Non
         table = table.element
     if settings.index is None or not isinstance(table, Table):
         return None
-    name = _quoted(index_name(table.name, column.name, settings.index.method))  # type: ignore[union-attr]
-    return name if table.schema is None else f"{_quoted(table.schema)}.{name}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return quoted(index_name(table.name, column.name, settings.index.method), table.schema)  # type: ignore[union-attr]
 
 
 def _indexed_dim(settings: Settings) -> int:

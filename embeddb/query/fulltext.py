@@ -36,6 +36,7 @@ from sqlalchemy.sql.selectable import AliasedReturnsRows
 from sqlalchemy.types import NullType
 
 from embeddb.errors import QueryError
+from embeddb.naming import quoted
 from embeddb.query.pool import Filters, keys, keys_of
 
 Match = Literal["any", "websearch"]
@@ -170,7 +171,6 @@ def _rows(text: FullText) -> ColumnElement[float]:
     table: Any = of.mapper.local_table if hasattr(of, "mapper") else of
     while isinstance(table, AliasedReturnsRows):
         table = table.element
-    names = (table.schema, table.name) if getattr(table, "schema", None) else (getattr(table, "name", ""),)
-    quoted = ".".join('"' + name.replace('"', '""') + '"' for name in names)
-    rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(_inline(quoted)))
+    name = quoted(getattr(table, "name", ""), getattr(table, "schema", None))
+    rows = select(_CLASS.c.reltuples).where(_CLASS.c.oid == func.to_regclass(_inline(name)))
     return func.greatest(rows.scalar_subquery(), literal_column("0"))
