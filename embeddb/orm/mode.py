@@ -18,7 +18,8 @@ _override: ContextVar[Mode | None] = ContextVar("embeddb_mode", default=None)
 def embedding_mode(mode: Mode) -> Iterator[None]:
     """Within the block, every flush and statement embeds ``inline`` or leaves the rows to the queue.
 
-    Holds for this thread or task only, and nests.
+    Holds for this thread or task only, and nests. What counts is when rows are flushed: where a block's end commits,
+    this is the outer one, ``with embedding_mode("queued"), Session.begin() as session``.
     """
     if mode not in MODES:
         raise DeclarationError(f"an embedding mode is one of {', '.join(map(repr, MODES))}, not {mode!r}")

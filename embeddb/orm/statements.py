@@ -7,7 +7,7 @@ transaction, because only the database knows which rows matched and what their o
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, literal, null, select
@@ -24,7 +24,7 @@ from embeddb.errors import QueryError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.defaults import UNREADABLE, insert_default
 from embeddb.orm.mode import current_mode
-from embeddb.orm.stored import embed_stored, encode
+from embeddb.orm.stored import Due, embed_stored, encode
 from embeddb.vectors import check_vector
 
 Row = dict[str, Any]
@@ -60,7 +60,9 @@ def embed_updated(
     due = []
     for declaration in _inline_updated(mapper):
         touched = [row for row in mappings if row.keys() & set(declaration.source_keys) and declaration.key not in row]
-        due.append((declaration, [tuple(row[attribute] for attribute in attributes) for row in touched]))
+        if touched:
+            keys = [tuple(row[attribute] for attribute in attributes) for row in touched]
+            due.append(Due(declaration, keys, _written(declaration, touched[0])))
     embed_stored(session, mapper, due, progress)
 
 
@@ -200,8 +202,14 @@ def _run_update(
     result = state.invoke_statement()
     if statement._returning:
         result = result.freeze()()  # loads the entities, whose vectors are then made anew
-    embed_stored(state.session, mapper, [(declaration, matched) for declaration in due], progress)
+    embed_stored(state.session, mapper, [Due(one, matched, _written(one, written)) for one in due], progress)
     return result
+
+
+def _written(declaration: Declaration, attributes: Collection[str]) -> Column[Any]:
+    """A source that is among these attributes."""
+    pairs = zip(declaration.source_keys, declaration.sources, strict=True)
+    return next(column for key, column in pairs if key in attributes)
 
 
 def _lock(state: ORMExecuteState, statement: Update, mapper: Mapper[Any], written: Row) -> list[tuple[Any, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, bindparam, inspect, select, tuple_, update
 from sqlalchemy.orm import Mapper, Session
@@ -22,6 +22,15 @@ from embeddb.vectors import Vector
 #: A row's primary key.
 Key = tuple[Any, ...]
 
+
+class Due(NamedTuple):
+    """Rows to embed, by their keys; ``written``: a source that has just been written to them."""
+
+    declaration: Declaration
+    keys: Sequence[Key]
+    written: Column[Any]
+
+
 #: In one statement: asyncpg takes 32,767, psycopg twice as many.
 _PARAMETERS: Final = 30_000
 
@@ -34,23 +43,21 @@ def embed_flushed(session: Session, written: Iterable[tuple[Any, Declaration]], 
         if current_mode(declaration.settings) == "inline":
             keys.setdefault(state.mapper, {}).setdefault(declaration, []).append(tuple(state.identity))
     for mapper, due in keys.items():
-        embed_stored(session, mapper, list(due.items()), progress)
+        embed_stored(session, mapper, [Due(one, rows, one.sources[0]) for one, rows in due.items()], progress)
 
 
-def embed_stored(
-    session: Session, mapper: Mapper[Any], due: Sequence[tuple[Declaration, Sequence[Key]]], progress: Progress | None
-) -> None:
+def embed_stored(session: Session, mapper: Mapper[Any], due: Sequence[Due], progress: Progress | None) -> None:
     """Embed rows by primary key.
 
     Where an encoder fails, the vectors that are still of the old sources become NULL before it raises, for the caller
     may commit what was written.
     """
-    for number, (declaration, matched) in enumerate(due):
+    for number, one in enumerate(due):
         try:
-            _embed(session, mapper, declaration, matched, progress)
+            _embed(session, mapper, one, progress)
         except (EncoderError, SourceError):
-            for left, rows in due[number:]:
-                _clear(session, mapper, left, rows)
+            for left in due[number:]:
+                _clear(session, mapper, left)
             raise
 
 
@@ -80,20 +87,21 @@ def encode(
     return vectors
 
 
-def _embed(
-    session: Session, mapper: Mapper[Any], declaration: Declaration, matched: Sequence[Key], progress: Progress | None
-) -> None:
-    keys = mapper.primary_key
-    stored = _read(session, mapper, declaration, declaration.sources, matched)
+def _embed(session: Session, mapper: Mapper[Any], due: Due, progress: Progress | None) -> None:
+    declaration, keys = due.declaration, mapper.primary_key
+    stored = _read(session, mapper, declaration, declaration.sources, due.keys)
     if not stored:
         return
     located = [declaration.inputs.locate(row[len(keys) :]) for row in stored]
     vectors = encode(session, declaration, located, progress)
     if vectors is not None:
         by_key = [column == bindparam(f"key_{n}", type_=column.type) for n, column in enumerate(keys)]
-        made = bindparam("vector", type_=declaration.column.type)
+        values: dict[Column[Any], Any] = {declaration.column: bindparam("vector", type_=declaration.column.type)}
+        if due.written.computed is None:
+            # As it is: a vector beside a source is that source's, so the trigger drops the job that its change made.
+            values[due.written] = due.written
         session.connection(bind_arguments={"mapper": mapper}).execute(
-            update(declaration.table).where(*by_key, *declaration.rows).values({declaration.column: made}),
+            update(declaration.table).where(*by_key, *declaration.rows).values(values),
             [
                 {"vector": vector, **{f"key_{n}": row[n] for n in range(len(keys))}}
                 for row, vector in zip(stored, vectors, strict=True)
@@ -109,12 +117,12 @@ def _embed(
             set_committed_value(known, declaration.key, vectors[number])
 
 
-def _clear(session: Session, mapper: Mapper[Any], declaration: Declaration, matched: Sequence[Key]) -> None:
-    connection = session.connection(bind_arguments={"mapper": mapper})
+def _clear(session: Session, mapper: Mapper[Any], due: Due) -> None:
+    declaration, connection = due.declaration, session.connection(bind_arguments={"mapper": mapper})
     cleared = update(declaration.table).where(*declaration.rows).values({declaration.column: None})
-    for part in _parts(mapper, matched):
+    for part in _parts(mapper, due.keys):
         connection.execute(cleared.where(part))
-    for key in matched:
+    for key in due.keys:
         known = _known(session, mapper, declaration, key)
         if known is not None:
             session.expire(known, [declaration.key])

@@ -117,6 +117,19 @@ def test_a_writer_that_brings_the_vector_settles_the_row(articles: Database) -> 
     assert queued(articles) == [2]
 
 
+def test_a_vector_that_comes_beside_its_sources_settles_the_row_though_they_are_the_same(articles: Database) -> None:
+    articles.execute("INSERT INTO articles (id, title) SELECT i, 'a' FROM generate_series(1, 5) i")
+    articles.execute(f"UPDATE articles SET title = title, embedding = {V1} WHERE id = 1")
+    assert queued(articles) == [2, 3, 4, 5]
+    articles.execute(f"UPDATE articles SET embedding = {V1} WHERE id = 2")  # of which sources, nobody says
+    articles.execute("UPDATE articles SET title = title, embedding = embedding WHERE id = 3")  # as it was read
+    articles.execute("UPDATE articles SET title = title WHERE id = 4")
+    articles.execute(f"UPDATE articles SET title = ' ', embedding = {V1} WHERE id = 5")
+    assert queued(articles) == [2, 3, 4, 5, 5]
+    articles.execute("UPDATE articles SET title = ' ', embedding = NULL WHERE id = 5")
+    assert queued(articles) == [2, 3, 4]
+
+
 def test_what_is_pending_follows_a_changed_key(articles: Database) -> None:
     articles.execute(f"INSERT INTO articles (id, title, embedding) VALUES (1, 'a', NULL), (2, 'b', {V1})")
     articles.execute("INSERT INTO articles (id, title) SELECT i, 'x' FROM generate_series(1000, 1300) i")

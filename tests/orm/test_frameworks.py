@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     create_mock_engine,
+    event,
     insert,
     select,
     text,
@@ -27,6 +28,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, regi
 from embeddb import Vector, embedding_column, install, nearest, register
 from embeddb.encoders import Hashing
 from embeddb.errors import EncoderError, PgvectorMissing, PgvectorOutdated
+from tests.orm.models import Article, violations
+from tests.orm.models import Base as Shared
 
 HASHING = Hashing(dim=16)
 
@@ -243,6 +246,34 @@ def test_a_failing_encoder_hands_over_to_the_queue(failing: sessionmaker[Session
         session.commit()
         assert np.array_equal(row.embedding, expected("changed"))  # type: ignore[arg-type]
         assert 1 in session.scalars(waiting).all()
+
+
+def test_what_a_session_embeds_leaves_no_job(engine18: Engine) -> None:
+    Shared.metadata.create_all(engine18)
+    register(engine18, Shared, install=True)
+    factory = sessionmaker(engine18)
+    install(factory)
+
+    @event.listens_for(Article, "before_update")
+    def shorten(mapper: Any, connection: Any, article: Article) -> None:
+        if article.title.startswith("late"):
+            article.body = "changed by a listener"
+
+    with factory() as session:
+        session.add_all([Article(id=1, title="one"), Article(id=2, title="two"), Article(id=3, title="three")])
+        session.execute(insert(Article), [{"id": 4, "title": "four"}])
+        session.execute(update(Article).where(Article.id < 3).values(body="of two rows"))
+        session.execute(update(Article), [{"id": 3, "title": "by key"}])
+        session.bulk_update_mappings(Article, [{"id": 4, "body": "by mapping"}])
+        upsert = pg_insert(Article).values(id=1, title="uno", body="one")
+        taken = {"title": upsert.excluded.title, "body": upsert.excluded.body}
+        session.execute(upsert.on_conflict_do_update(index_elements=["id"], set_=taken))
+        session.get_one(Article, 2).title = "late"
+        session.get_one(Article, 3).year = 1999
+        session.commit()
+        assert violations(session) == []
+        assert session.scalars(text("SELECT keys FROM embeddb.job")).all() == []
+    event.remove(Article, "before_update", shorten)
 
 
 def test_without_a_queue_the_failure_is_raised(failing: sessionmaker[Session]) -> None:

@@ -3,7 +3,7 @@
 --   insert    new rows whose vector is missing                    statement, transition table; row where it must be
 --   update    sources changed and the vector did not              row, UPDATE OF sources WHEN …
 --   unset     the vector was taken away                           row, UPDATE OF vector WHEN …
---   settle    both changed: the writer brought the vector         row, UPDATE OF sources WHEN …
+--   settle    both named: the writer brought the vector           row, UPDATE OF sources WHEN …
 --   key       the primary key changed: what was pending follows   row, UPDATE OF … WHEN …
 --   move      the same into another partition, sources changed    row, BEFORE; partitioned tables only
 --   clear     on_update = 'clear': the stale vector goes at once  row, BEFORE
@@ -17,7 +17,7 @@
 -- to another partition fires DELETE and INSERT row triggers but no AFTER UPDATE, hence `move`, and hence `key` runs BEFORE.
 --
 -- UPDATE OF looks at the statement's column list. Where a BEFORE UPDATE trigger of someone else may change a source that
--- the statement does not name, the triggers are made without a list.
+-- the statement does not name, the triggers are made without a list; then `settle` asks for sources that changed.
 --
 -- The conditions stand in WHEN, which Postgres keeps as a parse tree: it follows renames, costs no function call where
 -- it is false, and compares sources by their stored image (record_image_ne), which works for every type, follows no
@@ -137,7 +137,8 @@ BEGIN
              format('FOR EACH ROW WHEN (%s AND %s)', missing, vector_differs),
              'change', true, NOT partitioned),
             ('settle', 'AFTER UPDATE' || source_list,
-             format('FOR EACH ROW WHEN (NEW.%I IS NOT NULL AND %s AND %s)', c.vector, vector_differs, sources_differ),
+             format('FOR EACH ROW WHEN (%s AND NOT (%s)%s)', vector_differs, missing,
+                    CASE WHEN source_list = '' THEN ' AND ' || sources_differ ELSE '' END),
              'settle', true, NOT partitioned),
             ('key', CASE WHEN partitioned THEN 'BEFORE' ELSE 'AFTER' END || ' UPDATE' || key_list,
              format('FOR EACH ROW WHEN (%s)', keys_differ),
