@@ -91,9 +91,10 @@ def test_public_names_are_typed() -> None:
         embeddb.nonsense  # noqa: B018
 
 
-def test_every_error_is_public() -> None:
+def test_every_error_is_public_and_in_the_docs() -> None:
     found = {name for name, value in vars(errors).items() if isinstance(value, type)}
     assert found == {name for name, module in embeddb._HOME.items() if module == "embeddb.errors"}
+    assert found <= set(re.findall(r"`(\w+)`", (PACKAGE.parent / "docs" / "errors.md").read_text(encoding="utf-8")))
 
 
 def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
