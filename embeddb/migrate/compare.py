@@ -299,6 +299,7 @@ class _Comparison:
     def _indexes(self) -> None:
         new = {(op.schema, op.table_name) for op in self.upgrade.ops if isinstance(op, ops.CreateTableOp)}
         gone = [op for op in self.upgrade.ops if isinstance(op, ops.DropTableOp)]
+        connection = self.context.connection
         for table in (table for one in self.metadatas for table in one.sorted_tables):
             if not self._is_included(table):
                 continue
@@ -307,14 +308,18 @@ class _Comparison:
                 given = [described(index, self.context.dialect) for index in vector]
                 self.after += [CreateVectorIndexOp(index) for index in sorted(filter(None, given), key=_name)]
                 continue
-            about: dict[str, Any] = {"skip": self._left_alone(table), "concurrently": self._concurrently}
-            drops, creates = compare_indexes(self.context.connection, table, self.filters, **about)
-            self.before += drops
-            self.after += creates
+            about = {"skip": self._left_alone(table), "retyped": self._retyped(table)}
+            before, after = compare_indexes(connection, table, self.filters, **about, concurrently=self._concurrently)
+            self.before += before
+            self.after += after
         for op in gone:
             bare = Table(op.table_name, MetaData(), schema=op.schema)
-            drops, _ = compare_indexes(self.context.connection, bare, self.filters, skip=set(), concurrently=False)
-            self.before += drops
+            self.before += compare_indexes(connection, bare, self.filters)[0]
+
+    def _retyped(self, table: Table) -> set[str]:
+        here = (self._schema(table), table.name)
+        modified = (op for one in self._modified() if (one.schema, one.table_name) == here for op in one.ops)
+        return {op.column_name for op in modified if isinstance(op, ops.AlterColumnOp) and op.modify_type is not None}
 
     def _is_included(self, table: Table) -> bool:
         return self.filters.has_table(table) and self._schema(table) in self.schemas

@@ -6,10 +6,11 @@ it is compared with what Postgres says of the index that is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from alembic.operations import MigrateOperation
 from sqlalchemy import Column, Connection, Index, Table, column
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +19,13 @@ from sqlalchemy.sql.elements import ClauseElement, Label
 
 from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import FoundIndex, Signature, is_partitioned, read_indexes
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import (
+    CreateVectorIndexOp,
+    DropVectorIndexOp,
+    RenameVectorIndexOp,
+    ReplaceVectorIndexOp,
+    VectorIndex,
+)
 from embeddb.orm import Declaration
 from embeddb.orm.index_expression import indexed
 
@@ -90,17 +97,26 @@ def shadow_indexes(declaration: Declaration, dialect: PGDialect, *, concurrently
 
 
 def compare_indexes(
-    connection: Connection, table: Table, filters: Filters, *, skip: set[str], concurrently: bool
-) -> tuple[list[DropVectorIndexOp], list[CreateVectorIndexOp | RenameVectorIndexOp]]:
-    """What to drop, and what to build or rename, for a table that is in the database.
+    connection: Connection,
+    table: Table,
+    filters: Filters,
+    *,
+    skip: Collection[str] = (),
+    retyped: Collection[str] = (),
+    concurrently: bool = False,
+) -> tuple[list[MigrateOperation], list[MigrateOperation]]:
+    """What to do before a table's columns change, and after, for a table that is in the database.
 
     ``skip``: columns to leave alone. An index that only the name of its table or column has changed under is renamed.
+    ``retyped``: columns that get another type, and have no index meanwhile. Of the others, what is there serves until
+    what is declared is built, if that is done concurrently.
     """
     dialect: Any = connection.dialect
     present = read_indexes(connection, table.schema, table.name)
     concurrently = concurrently and not is_partitioned(connection, table.schema, table.name)
-    drops: list[DropVectorIndexOp] = []
-    creates: list[CreateVectorIndexOp | RenameVectorIndexOp] = []
+    stays = {column.name for column in table.columns}.difference(retyped) if concurrently else set()
+    before: list[MigrateOperation] = []
+    after: list[MigrateOperation] = []
     missing: list[tuple[Index, VectorIndex]] = []
     for name, index in sorted((str(index.name), index) for index in table.indexes if is_vector_index(index)):
         given = described(index, dialect, concurrently=concurrently)
@@ -110,9 +126,16 @@ def compare_indexes(
         found = present.pop(name, None)
         if found is None:
             missing.append((index, given))
-        elif not (found.valid and _on_copy(connection, table, index) == found.signature):
-            drops.append(DropVectorIndexOp(of_database(found, table.schema, table.name, concurrently=concurrently)))
-            creates.append(CreateVectorIndexOp(given))
+            continue
+        made = _on_copy(connection, table, index)
+        if found.valid and made == found.signature:
+            continue
+        there = of_database(found, table.schema, table.name, concurrently=concurrently)
+        if found.valid and made is not None and found.column == given.column and found.column in stays:
+            after.append(ReplaceVectorIndexOp(given, there))
+        else:
+            before.append(DropVectorIndexOp(there))
+            after.append(CreateVectorIndexOp(given))
     left = [
         found
         for found in present.values()
@@ -122,13 +145,14 @@ def compare_indexes(
         made = _on_copy(connection, table, index) if left else None
         alike = next((found for found in left if found.valid and found.signature == made), None)
         if alike is None:
-            creates.append(CreateVectorIndexOp(given))
+            after.append(CreateVectorIndexOp(given))
         else:
             left.remove(alike)
-            creates.append(RenameVectorIndexOp(alike.name, given.name, table.schema))
-    gone = (of_database(found, table.schema, table.name, concurrently=concurrently) for found in left)
-    drops.extend(map(DropVectorIndexOp, gone))
-    return drops, creates
+            after.append(RenameVectorIndexOp(alike.name, given.name, table.schema))
+    for found in left:
+        gone = DropVectorIndexOp(of_database(found, table.schema, table.name, concurrently=concurrently))
+        (after if found.valid and found.column in stays else before).append(gone)
+    return before, after
 
 
 def _on_copy(connection: Connection, table: Table, index: Index) -> Signature | None:

@@ -1,4 +1,4 @@
-"""``op.create_vector_index`` and ``op.drop_vector_index``, concurrently where the table is in use."""
+"""Operations on vector indexes: created, replaced and dropped concurrently where the table is in use."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from embeddb.catalog.build_watch import watching
 from embeddb.catalog.indexes import Build
 from embeddb.migrate.render import call
 from embeddb.migrate.script import connection_of, log, place, qualified, run
+from embeddb.naming import fit
 
 #: Seconds between two lines about an index that is being built.
 _INTERVAL: Final = 5.0
@@ -141,6 +142,57 @@ class DropVectorIndexOp(_OfIndex):
         return ("drop_vector_index", self.index.schema, self.index.name)
 
 
+@Operations.register_operation("replace_vector_index")
+class ReplaceVectorIndexOp(_OfIndex):
+    """Build an index anew, with another definition, while the one that is there serves."""
+
+    def __init__(self, index: VectorIndex, existing: VectorIndex | None = None) -> None:
+        super().__init__(index)
+        self.existing = existing
+
+    @classmethod
+    def replace_vector_index(
+        cls,
+        operations: Operations,
+        name: str,
+        table: str,
+        column: str,
+        *,
+        method: str = "hnsw",
+        opclass: str,
+        expression: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        schema: str | None = None,
+        existing: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build an index concurrently under another name, drop the one of this name, and rename.
+
+        The arguments are those of ``create_vector_index``. ``existing``: those that were different, which only the way
+        back needs. Searches have one of the two at any time; until the end there is room for both.
+        """
+        index = VectorIndex(name, table, column, method, opclass, expression, options or {}, where, schema, True)
+        return operations.invoke(cls(index, replace(index, **existing) if existing else None))
+
+    def reverse(self) -> ReplaceVectorIndexOp:
+        """The opposite."""
+        if self.existing is None:
+            raise ValueError(f"the index {self.index.name} cannot be put back: what it was is not known")
+        return ReplaceVectorIndexOp(self.existing, self.index)
+
+    @property
+    def differing(self) -> dict[str, Any]:
+        """What the index that is there was made with, where that is another thing."""
+        if self.existing is None:
+            return {}
+        names = ("method", "opclass", "expression", "options", "where")
+        return {name: there for name in names if (there := getattr(self.existing, name)) != getattr(self.index, name)}
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """For ``alembic check``."""
+        return ("replace_vector_index", self.index.create_sql(), self.differing)
+
+
 @Operations.register_operation("rename_vector_index")
 class RenameVectorIndexOp(MigrateOperation):
     """Give an index another name: one that was built for a table or column that is called otherwise now."""
@@ -167,13 +219,20 @@ class RenameVectorIndexOp(MigrateOperation):
 @Operations.implementation_for(CreateVectorIndexOp)
 def _create(operations: Operations, operation: CreateVectorIndexOp) -> None:
     with _outside_transaction(operations, operation.index) as index:
-        if operations.get_context().as_sql:
-            run(operations, index.create_sql())
+        _build(operations, index)
+
+
+@Operations.implementation_for(ReplaceVectorIndexOp)
+def _replace(operations: Operations, operation: ReplaceVectorIndexOp) -> None:
+    with _outside_transaction(operations, operation.index) as index:
+        if not index.concurrently:  # nobody sees the one without the other
+            run(operations, index.drop_sql())
+            _build(operations, index)
             return
-        if index.concurrently:
-            _drop_leftover(operations, index)
-        with watching(connection_of(operations), partial(_tell, index.name), interval=_INTERVAL):
-            run(operations, index.create_sql(again=index.concurrently))
+        aside = replace(index, name=fit(f"{index.name}__new"))
+        _build(operations, aside)
+        run(operations, index.drop_sql())
+        run(operations, _rename_sql(aside.name, index.name, index.schema))
 
 
 @Operations.implementation_for(DropVectorIndexOp)
@@ -184,9 +243,22 @@ def _drop(operations: Operations, operation: DropVectorIndexOp) -> None:
 
 @Operations.implementation_for(RenameVectorIndexOp)
 def _rename(operations: Operations, operation: RenameVectorIndexOp) -> None:
+    run(operations, _rename_sql(operation.name, operation.new_name, operation.schema))
+
+
+def _rename_sql(name: str, new_name: str, schema: str | None) -> str:
     rename = sql.SQL("ALTER INDEX {} RENAME TO {}")
-    parts = place(operation.name, operation.schema), sql.Identifier(operation.new_name)
-    run(operations, rename.format(*parts).as_string(None))
+    return rename.format(place(name, schema), sql.Identifier(new_name)).as_string(None)
+
+
+def _build(operations: Operations, index: VectorIndex) -> None:
+    if operations.get_context().as_sql:
+        run(operations, index.create_sql())
+        return
+    if index.concurrently:
+        _drop_leftover(operations, index)
+    with watching(connection_of(operations), partial(_tell, index.name), interval=_INTERVAL):
+        run(operations, index.create_sql(again=index.concurrently))
 
 
 def _drop_leftover(operations: Operations, index: VectorIndex) -> None:
@@ -214,9 +286,17 @@ def _outside_transaction(operations: Operations, index: VectorIndex) -> Iterator
 
 @renderers.dispatch_for(CreateVectorIndexOp)
 def _render_create(context: Any, operation: CreateVectorIndexOp) -> str:
-    index = operation.index
+    return _call("op.create_vector_index", operation.index, concurrently=operation.index.concurrently or None)
+
+
+@renderers.dispatch_for(ReplaceVectorIndexOp)
+def _render_replace(context: Any, operation: ReplaceVectorIndexOp) -> str:
+    return _call("op.replace_vector_index", operation.index, existing=operation.differing or None)
+
+
+def _call(function: str, index: VectorIndex, **more: Any) -> str:
     return call(
-        "op.create_vector_index",
+        function,
         *(index.name, index.table, index.column),
         method=index.method,
         opclass=index.opclass,
@@ -224,7 +304,7 @@ def _render_create(context: Any, operation: CreateVectorIndexOp) -> str:
         options=dict(index.options) or None,
         where=index.where,
         schema=index.schema,
-        concurrently=index.concurrently or None,
+        **more,
     )
 
 

@@ -27,7 +27,7 @@ from embeddb.metrics import MetricName, Storage
 from embeddb.migrate import setup
 from embeddb.migrate.embedding_operations import AlterEmbeddingOp, DisarmEmbeddingOp, RefreshEmbeddingOp
 from embeddb.migrate.found import Key, read_catalog, read_indexes
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, ReplaceVectorIndexOp
 from embeddb.naming import index_name
 from embeddb.orm.declaration import INFO_KEY, Declaration
 from embeddb.orm.elsewhere import settings_elsewhere
@@ -36,6 +36,7 @@ from embeddb.orm.index_expression import declared_index
 from embeddb.spec import VectorIndex
 
 _OURS: Final = (AlterEmbeddingOp, DisarmEmbeddingOp, RefreshEmbeddingOp)
+_BUILDS: Final = (CreateVectorIndexOp, ReplaceVectorIndexOp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +147,14 @@ def _concerning(found: Iterable[MigrateOperation], key: Key) -> Iterator[Migrate
         elif isinstance(op, _OURS):
             if (op.table, op.column) == (key.table, key.column):
                 yield op
-        elif isinstance(op, CreateVectorIndexOp | DropVectorIndexOp) and op.index.column == key.column:
+        elif isinstance(op, (*_BUILDS, DropVectorIndexOp)) and op.index.column == key.column:
             yield op
 
 
 def _with_memory(found: Iterable[MigrateOperation], memory: str | None) -> Iterator[MigrateOperation]:
     """The memory to build with around what builds an index."""
     for op in found:
-        if memory is None or not isinstance(op, CreateVectorIndexOp):
+        if memory is None or not isinstance(op, _BUILDS):
             yield op
             continue
         setting = sql.SQL("SET maintenance_work_mem = {}").format(sql.Literal(memory))

@@ -17,7 +17,13 @@ from embeddb.migrate.embedding_operations import (
     RefreshEmbeddingOp,
 )
 from embeddb.migrate.history_operations import CreateHistoryOp, DropHistoryOp
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import (
+    CreateVectorIndexOp,
+    DropVectorIndexOp,
+    RenameVectorIndexOp,
+    ReplaceVectorIndexOp,
+    VectorIndex,
+)
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ExpandEmbeddingOp,
@@ -78,6 +84,8 @@ def in_words(operation: Any) -> str:
     if isinstance(operation, CreateVectorIndexOp):
         index = operation.index
         return f"index {index.name}: declared on {index.table} {_about(index)}, and not there"
+    if isinstance(operation, ReplaceVectorIndexOp) and operation.existing is not None:
+        return _changed_index(operation.existing, operation.index)
     if isinstance(operation, AlterEmbeddingOp):
         return _altered_embedding(operation)
     if isinstance(operation, ops.AlterColumnOp):

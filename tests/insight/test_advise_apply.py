@@ -166,7 +166,8 @@ def test_where_a_revision_cannot_be(place: Place, tmp_path: Path, monkeypatch: p
     assert printed.exit_code == 0, (printed.output, printed.exception)
     assert "There is no alembic.ini here" in printed.output
     assert "def downgrade():\n    # ###" in printed.output
-    assert 'op.drop_vector_index("ix_docs_embedding_hnsw", concurrently=True)' in printed.output
+    assert 'op.replace_vector_index(\n        "ix_docs_embedding_hnsw",' in printed.output
+    assert 'existing={"opclass": "vector_cosine_ops", "expression": None},' in printed.output
     with place.engine.connect() as connection:
         wanted = Proposal("docs", "embedding", DIM, "cosine", "vector", None)
         made = body(connection, wanted)

@@ -24,7 +24,7 @@ KILL = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_progress_create_ind
 KEPT: list[type] = []
 
 
-def notes(*, embedded: bool = True, partitioned: bool = False) -> type[DeclarativeBase]:
+def notes(*, embedded: bool = True, partitioned: bool = False, m: int = 16) -> type[DeclarativeBase]:
     class Base(DeclarativeBase):
         pass
 
@@ -34,7 +34,7 @@ def notes(*, embedded: bool = True, partitioned: bool = False) -> type[Declarati
         id: Mapped[int] = mapped_column(Integer, primary_key=True)
         body: Mapped[str] = mapped_column(Text)
         if embedded:
-            embedding: Mapped[Vector | None] = embedding_column("body", encoder=Hashing(16), index=HNSW())
+            embedding: Mapped[Vector | None] = embedding_column("body", encoder=Hashing(16), index=HNSW(m=m))
 
     KEPT.append(Note)
     return Base
@@ -104,6 +104,53 @@ def test_a_revision_that_was_cut_off_runs_again(engine18: Engine, tmp_path: Path
     assert answer(engine18, "SELECT count(*) FROM pg_attribute WHERE attname = 'embedding'") == [0]
     project.upgrade(second)
     project.check()
+
+
+def test_an_index_serves_until_another_takes_its_place(engine18: Engine, tmp_path: Path) -> None:
+    indexes = (
+        "SELECT c.relname || coalesce(':' || array_to_string(c.reloptions, ','), '') || CASE WHEN x.indisvalid THEN ''"
+        " ELSE ' invalid' END FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid"
+        " WHERE x.indrelid = 'notes'::regclass AND NOT x.indisprimary ORDER BY 1"
+    )
+    old, new = (f"{INDEX}:m={m},ef_construction=64" for m in (16, 32))
+    project = adopting(engine18, tmp_path)
+    project.revise("adopt")
+    project.upgrade()
+    assert answer(engine18, indexes) == [old]
+    project.metadata = notes(m=32).metadata
+    written = project.revise("denser")
+    assert 'existing={"options": {"m": 16, "ef_construction": 64}},' in written
+    assert "drop_vector_index" not in written
+    with engine18.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
+        reader.exec_driver_sql("SELECT 1")
+        thread = threading.Thread(target=cut_off, args=(project,))
+        thread.start()
+        end = time.monotonic() + 60
+        while not answer(engine18, "SELECT 1 FROM pg_stat_progress_create_index WHERE phase ~ 'old snapshots'"):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        assert answer(engine18, indexes) == [old, f"{INDEX}__new:m=32,ef_construction=64 invalid"]
+        answer(engine18, KILL)
+        thread.join()
+    assert old in answer(engine18, indexes)
+    project.upgrade()
+    assert answer(engine18, indexes) == [new]
+    project.check()
+    project.downgrade("-1")
+    assert answer(engine18, indexes) == [old]
+    [*_, last] = project.scripts()
+    with engine18.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # As after a crash between the drop and the new name.
+        made = f"CREATE INDEX {INDEX}__new ON notes USING hnsw (embedding vector_cosine_ops) WITH (m = 32)"
+        connection.exec_driver_sql(made.replace("m = 32", "m = 32, ef_construction = 64"))
+        connection.exec_driver_sql(f"DROP INDEX {INDEX}")
+    project.upgrade(last.revision)
+    assert answer(engine18, indexes) == [new]
+
+
+def cut_off(project: Project) -> None:
+    with pytest.raises(SQLAlchemyError):
+        project.upgrade()
 
 
 def test_a_partitioned_table_has_its_index_built_in_the_transaction(engine: Engine, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,13 @@ from embeddb.migrate.embedding_operations import (
 )
 from embeddb.migrate.encoder_operations import InstallEncoderOp, RemoveEncoderOp
 from embeddb.migrate.history_operations import CreateHistoryOp, DropHistoryOp
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, RenameVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import (
+    CreateVectorIndexOp,
+    DropVectorIndexOp,
+    RenameVectorIndexOp,
+    ReplaceVectorIndexOp,
+    VectorIndex,
+)
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ContractEmbeddingOp,
@@ -109,6 +116,8 @@ EVERY: list[MigrateOperation] = [
     RefreshEmbeddingOp("t", "v"),
     CreateVectorIndexOp(INDEX),
     DropVectorIndexOp(INDEX),
+    ReplaceVectorIndexOp(INDEX, replace(INDEX, opclass="halfvec_l2_ops", expression=None, options={}, where=None)),
+    ReplaceVectorIndexOp(replace(INDEX, options={}, expression=None), INDEX),
     RenameVectorIndexOp("i", "j", "s"),
     CreateHistoryOp(HISTORY),
     DropHistoryOp("users", "taste", "s", existing=HISTORY),

@@ -15,7 +15,7 @@ from embeddb.migrate.embedding_operations import (
     DropEmbeddingOp,
     RefreshEmbeddingOp,
 )
-from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import CreateVectorIndexOp, DropVectorIndexOp, ReplaceVectorIndexOp, VectorIndex
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ExpandEmbeddingOp,
@@ -105,6 +105,7 @@ def test_an_index_that_is_to_be_built_anew_is_one_difference() -> None:
         "index ix: (ivfflat, embedding, vector_l2_ops, lists=9) in the models and "
         "(hnsw, embedding, vector_l2_ops, m=8, where id > 1) in the database"
     ]
+    assert list(all_in_words([ReplaceVectorIndexOp(other, INDEX)])) == told
     [same] = all_in_words([DropVectorIndexOp(INDEX), CreateVectorIndexOp(INDEX)])
     assert same.startswith("index ix: there, and invalid")
 
