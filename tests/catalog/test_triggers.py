@@ -29,7 +29,11 @@ def test_insert_queues_rows_whose_vector_is_missing(articles: Database) -> None:
 @pytest.mark.parametrize("blank", ["NULL", "''", "'  '", "E' \\t\\n\\r\\f\\v'"])
 def test_blank_rows_are_not_queued(articles: Database, blank: str) -> None:
     articles.execute(f"INSERT INTO articles (id, title, body) VALUES (1, NULL, {blank})")
+    articles.execute("UPDATE articles SET title = ' '")
     assert take(articles) == []
+    articles.execute("UPDATE articles SET title = 'x'")
+    articles.execute(f"UPDATE articles SET title = {blank}, body = NULL")
+    assert take(articles) == [1]
     articles.execute(f"INSERT INTO articles (id, title, body) VALUES (2, 'x', {blank}), (3, {blank}, 'y')")
     assert take(articles) == [2, 3]
 

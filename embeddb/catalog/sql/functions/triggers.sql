@@ -1,7 +1,8 @@
 -- The triggers of an embedding: which it should have, and how they are made. Their functions: trigger_functions.sql.
 --
 --   insert    new rows whose vector is missing                    statement, transition table; row where it must be
---   update    sources changed and the vector did not              row, UPDATE OF sources WHEN …
+--   update    sources changed and the vector did not, unless      row, UPDATE OF sources WHEN …
+--             it is NULL and they are blank
 --   unset     the vector was taken away                           row, UPDATE OF vector WHEN …
 --   settle    both named: the writer brought the vector           row, UPDATE OF sources WHEN …
 --   key       the primary key changed: what was pending follows   row, UPDATE OF … WHEN …
@@ -98,6 +99,7 @@ DECLARE
     sources_differ text;
     vector_differs text;
     keys_differ text;
+    blank text;
     missing text;
 BEGIN
     SELECT * INTO STRICT e FROM embeddb.embedding x WHERE x.id = wanted_triggers.embedding;
@@ -110,7 +112,8 @@ BEGIN
     sources_differ := embeddb.rows_differ_sql(c.sources);
     vector_differs := embeddb.rows_differ_sql(ARRAY[c.vector]);
     keys_differ := embeddb.rows_differ_sql(c.keys);
-    missing := format('(NEW.%I IS NULL) <> %s', c.vector, embeddb.blank_sql(e.relation, c.sources, 'NEW'));
+    blank := embeddb.blank_sql(e.relation, c.sources, 'NEW');
+    missing := format('(NEW.%I IS NULL) <> %s', c.vector, blank);
     key_list := ' OF ' || embeddb.name_list_sql(embeddb.distinct_names(c.keys || c.sources || c.vector));
     IF virtual OR EXISTS (SELECT embeddb.meddlers(e.relation)) THEN
         source_list := '';
@@ -131,7 +134,8 @@ BEGIN
             ('insert', 'AFTER INSERT', 'REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT',
              'insert', NOT (partitioned OR virtual), true),
             ('update', 'AFTER UPDATE' || source_list,
-             format('FOR EACH ROW WHEN (%s AND NOT %s)', sources_differ, vector_differs),
+             format('FOR EACH ROW WHEN (%s AND NOT %s AND NOT (NEW.%I IS NULL AND %s))',
+                    sources_differ, vector_differs, c.vector, blank),
              'change', true, NOT partitioned),
             ('unset', 'AFTER UPDATE' || vector_list,
              format('FOR EACH ROW WHEN (%s AND %s)', missing, vector_differs),
