@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, FromClause, Select, and_, inspect, literal_column, select, type_coerce
-from sqlalchemy.orm import QueryableAttribute, aliased
+from sqlalchemy.orm import Mapper, QueryableAttribute, aliased
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from embeddb.errors import QueryError
@@ -96,12 +96,23 @@ def resolve(embedding: AnyEmbedding, what: str = "this") -> Embedding:
     table = getattr(column, "table", None)
     if settings is None or table is None:
         raise QueryError(
-            f"{what} takes a column made by embedding_column or bit_column, like Article.embedding, not {embedding!r}"
+            f"{what} takes a column made by embedding_column or bit_column, like Article.embedding, "
+            f"not {_named(embedding)}"
         )
     if isinstance(embedding, QueryableAttribute):
         entity = embedding.parent.entity
         return Embedding(embedding, entity, column, settings, primary_key(entity))
     return Embedding(embedding, table, column, settings, tuple(table.primary_key))
+
+
+def _named(given: Any) -> str:
+    """What was taken for an embedding, as its author knows it; of a class what was meant, perhaps."""
+    mapper = inspect(given, raiseerr=False)
+    if not isinstance(mapper, Mapper):
+        return str(given) if isinstance(given, QueryableAttribute) else repr(given)
+    name = mapper.class_.__name__
+    found = [f"{name}.{prop.key}" for prop in mapper.column_attrs if settings_of(prop.columns[0].type) is not None]
+    return f"the class {name}, which has {', '.join(found) or 'no embedding'}"
 
 
 def primary_key(entity: Any) -> tuple[ColumnElement[Any], ...]:

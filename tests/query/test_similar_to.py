@@ -116,7 +116,9 @@ def test_rows_that_have_no_vector_or_cancel_out_find_nothing(session: Session) -
         ((7,), {}, r"similar_to\(Article.embedding, 7\)"),
         ((Item(title="new"),), {}, "new: flush it first"),
         ((Half.embedding, [1]), {"minus": [2]}, "add up to zero.*l2"),
-        ((Item.title, [1]), {}, "similar_to takes a column made by embedding_column"),
+        ((Item.title, [1]), {}, "similar_to takes a column made by embedding_column.*not Item.title$"),
+        ((Item, [1]), {}, "not the class Item, which has Item.embedding"),
+        ((7, [1]), {}, "not 7$"),
     ],
 )
 def test_what_is_refused(arguments: Any, options: Any, words: str) -> None:
