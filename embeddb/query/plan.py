@@ -103,15 +103,29 @@ def _settings(connection: Connection, sql: str, parameters: Any, nodes: list[Map
     filters = " ".join(str(node.get("One-Time Filter", "")) for node in nodes)
     settings = dict(_SETTING.findall(filters))
     for match in _COMPUTED.finditer(sql):
-        name, expression = match[1], _argument(sql, match.end())
-        if name in settings or not isinstance(parameters, Mapping):
+        if match[1] in settings:
             continue
+        name, (expression, given) = match[1], _alone(_argument(sql, match.end()), parameters)
         try:
             with savepoint(connection):
-                settings[name] = str(connection.exec_driver_sql("SELECT " + expression, parameters).scalar_one())
+                settings[name] = str(connection.exec_driver_sql("SELECT " + expression, given).scalar_one())
         except DBAPIError:  # it needs a row of the statement's
             settings[name] = "computed"
     return settings
+
+
+def _alone(expression: str, parameters: Any) -> tuple[str, Any]:
+    """An expression of a statement as one by itself: numbered parameters count from 1, and are its own alone."""
+    if isinstance(parameters, Mapping):
+        return expression, parameters
+    used: list[int] = []
+
+    def renumber(mark: re.Match[str]) -> str:
+        used.append(int(mark[1]))
+        return f"${len(used)}"
+
+    expression = re.sub(r"\$(\d+)", renumber, expression)
+    return expression, tuple(parameters[number - 1] for number in used)
 
 
 def savepoint(connection: Connection) -> AbstractContextManager[Any]:

@@ -172,7 +172,8 @@ async def test_async(items_engine: Engine, driver: str, caplog: pytest.LogCaptur
     log_plans(engine)
     async with async_sessionmaker(engine)() as session:
         statement = nearest(Item.embedding, "row 1").limit(10)
-        await session.run_sync(assert_uses_index, statement)
+        plan = await session.run_sync(assert_uses_index, statement)
+        assert plan.settings["hnsw.ef_search"].isdigit()
         with pytest.raises(QueryError, match=r"not AsyncSession: .* await session\.run_sync\(explain, …\)"):
             explain(session, statement)  # type: ignore[arg-type]
         await session.execute(text("SET LOCAL enable_seqscan = off"))
