@@ -1,7 +1,8 @@
 """Embedding the rows of ORM-enabled INSERT and UPDATE statements, and of the legacy bulk methods.
 
-An INSERT gets its vectors before it runs. An UPDATE is run first and its rows are embedded after it, in the same
-transaction, because only the database knows which rows matched and what their other sources hold.
+An INSERT gets its vectors before it runs, and so does an UPDATE that gives every source a value. Any other UPDATE is
+run first and its rows are embedded after it, in the same transaction, because only the database knows which rows
+matched and what their other sources hold.
 """
 
 from __future__ import annotations
@@ -197,13 +198,49 @@ def _run_update(
     due = [d for d in declarations if written.keys() & set(d.source_keys) and d.key not in written]
     if not due:
         return None
+    statement, due = _embed_given(state, statement, mapper, written, due, progress)
+    if not due:
+        return state.invoke_statement(statement=statement)
     _refuse_returned_vectors(statement, due)
     matched = _lock(state, statement, mapper, written)
-    result = state.invoke_statement()
+    result = state.invoke_statement(statement=statement)
     if statement._returning:
         result = result.freeze()()  # loads the entities, whose vectors are then made anew
     embed_stored(state.session, mapper, [Due(one, matched, _written(one, written)) for one in due], progress)
     return result
+
+
+def _embed_given(
+    state: ORMExecuteState,
+    statement: Update,
+    mapper: Mapper[Any],
+    written: Row,
+    due: Sequence[Declaration],
+    progress: Progress | None,
+) -> tuple[Update, list[Declaration]]:
+    """The statement with the vectors of sources that it gives, all of them, as values; and those that are left."""
+    left = []
+    # As SQLAlchemy 2.0 and 2.1 have ordered_values(), which takes no more of them.
+    ordered = getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False)
+    for declaration in due:
+        values = [_value(written.get(key, null()), state.parameters or {}) for key in declaration.source_keys]
+        # A subclass's vector is not for all rows of the table.
+        own = declaration.table is mapper.local_table and declaration in declarations_of(mapper)
+        if UNREADABLE in values or not own or ordered:
+            left.append(declaration)
+            continue
+        vectors = encode(state.session, declaration, [declaration.inputs.locate(values)], progress)
+        if vectors is not None:
+            statement = statement.values({declaration.column: vectors[0]})
+    return statement, left
+
+
+def _value(given: Any, parameters: Any) -> Any:
+    """What an UPDATE writes, or UNREADABLE where the database or the caller's parameters decide."""
+    if isinstance(given, BindParameter) and not given.required and given.key not in parameters:
+        return given.effective_value
+    is_expression = isinstance(given, ClauseElement) or hasattr(given, "__clause_element__")
+    return UNREADABLE if is_expression else given
 
 
 def _written(declaration: Declaration, attributes: Collection[str]) -> Column[Any]:

@@ -147,11 +147,15 @@ def test_inherited_models(engine18: Engine) -> None:
         session.execute(update(Book).values(blurb=Book.blurb + " again").where(Book.blurb == "a pond"))
         session.execute(update(Book), [{"id": inserted.id, "name": "renamed", "blurb": "rewritten"}])
         session.execute(update(Item).values(name=Item.name + "s"))
+        session.execute(update(Toy).values(name="kites", colour="green"))
+        session.execute(update(Item).where(Item.name == "renameds").values(name="given"))  # and none of it is a toy
         session.commit()
         stored = {row.name: row for row in session.execute(select(Item.__table__))}
         assert np.array_equal(stored["On Waldens"].embedding, expected("On Waldens"))
-        assert np.array_equal(stored["renameds"].embedding, expected("renameds"))
-        assert np.array_equal(stored["kites"].colour_embedding, expected("kites\nred"))
+        assert np.array_equal(stored["given"].embedding, expected("given"))
+        assert np.array_equal(stored["kites"].embedding, expected("kites"))
+        assert np.array_equal(stored["kites"].colour_embedding, expected("kites\ngreen"))
+        assert stored["given"].colour_embedding is None
         assert stored["nails"].colour_embedding is None
         blurbs = {row.blurb: row for row in session.execute(select(Book.__table__))}
         for blurb in ("a pond again", "rewritten"):

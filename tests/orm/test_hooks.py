@@ -210,6 +210,27 @@ def test_update_returning(session: Session) -> None:
         session.execute(renamed.returning(Article.id, Article.embedding))
 
 
+def test_an_update_that_gives_every_source_is_one_statement(session: Session) -> None:
+    session.add_all([Article(id=number, title="old") for number in (1, 2, 3)])
+    session.commit()
+    loaded = session.get_one(Article, 1, options=[undefer(Article.embedding)])
+    sent: list[str] = []
+    event.listen(session.get_bind(), "before_cursor_execute", lambda c, cur, statement, *rest: sent.append(statement))
+    given = update(Article).where(Article.id < 3).values(title="new", body="of all")
+    returned = session.scalars(given.returning(Article.embedding)).all()
+    assert [statement.split()[0] for statement in sent] == ["UPDATE"]
+    assert len(returned) == 2
+    assert all(same(vector, HASHING.encode_documents(["new\nof all"])[0]) for vector in returned)
+    assert same(loaded.embedding, returned[0])
+    session.execute(update(Article).where(Article.id == 2), {"title": "by parameters", "body": None})
+    session.execute(update(Article).where(Article.id == 3).ordered_values((Article.title, "in order"), ("body", "too")))
+    session.commit()
+    assert session.scalars(select(Article.title).order_by(Article.id)).all() == ["new", "by parameters", "in order"]
+    assert violations(session) == []
+    session.execute(given.values(title=" ", body=None))
+    assert loaded.embedding is None
+
+
 @pytest.mark.parametrize("title", ["changed", "as it was"])
 def test_a_vector_that_came_along_is_not_the_writers(session: Session, title: str) -> None:
     """Merged, unpickled and copied objects hold the vector of their old sources."""
@@ -414,9 +435,12 @@ def test_an_update_whose_encoder_fails_leaves_no_vector_of_old_sources(
         counting.error = RuntimeError("out of memory")
         with pytest.raises(EncoderError, match=r"counted\.first of row 1.*out of memory"):
             session.execute(update(Counted).where(Counted.id == 1).values(title="new", body="new"))
+        assert session.scalars(select(Counted.title).order_by(Counted.id)).all() == ["old", "other"]  # nothing ran
+        with pytest.raises(EncoderError, match=r"counted\.first of row 1.*out of memory"):
+            session.execute(update(Counted).where(Counted.id == 1).values(title=func.upper("new"), body=func.now()))
         session.commit()
         changed, other = session.execute(select(Counted.__table__).order_by(Counted.id)).all()
-        assert (changed.title, changed.first, changed.second) == ("new", None, None)
+        assert (changed.title, changed.first, changed.second) == ("NEW", None, None)
         assert other.first is not None
         assert row.first is row.second is None
 
@@ -588,6 +612,7 @@ operations = st.lists(
         st.tuples(st.just("delete"), st.integers(0, 9), st.none()),
         st.tuples(st.just("insert"), texts, texts),
         st.tuples(st.just("update"), texts, st.none()),
+        st.tuples(st.just("replace"), texts, texts),
         st.tuples(
             st.sampled_from(["flush", "commit", "rollback", "begin nested", "end nested", "undo nested"]),
             st.none(),
@@ -623,6 +648,8 @@ def test_any_sequence_of_operations(
                     )
                 case "update":
                     session.execute(update(Article).where(Article.title == first).values(body="bulk"))
+                case "replace":
+                    session.execute(update(Article).where(Article.title == first).values(title=second, body=None))
                 case "flush":
                     session.flush()
                 case "commit":
