@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from embeddb.encoders import Progress
 from embeddb.orm.declaration import declarations_of
 from embeddb.orm.following import followed
+from embeddb.orm.inserts import embed_mappings
 from embeddb.orm.pending import embed_instances
-from embeddb.orm.statements import embed_mappings, embed_updated
+from embeddb.orm.updates import embed_updated
 
 BULK_METHODS: Final = ("bulk_save_objects", "bulk_insert_mappings", "bulk_update_mappings")
 

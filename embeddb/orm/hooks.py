@@ -15,9 +15,10 @@ from embeddb.encoders import Progress
 from embeddb.errors import EmbeddbError
 from embeddb.orm.bulk_methods import BULK_METHODS, bulk_methods
 from embeddb.orm.following import followed
+from embeddb.orm.inserts import run_insert
 from embeddb.orm.pending import changed_late, embed_instances, stale
-from embeddb.orm.statements import embed_statement
 from embeddb.orm.stored import embed_flushed
+from embeddb.orm.updates import run_update
 
 SessionTarget = (
     type[Session]
@@ -67,8 +68,10 @@ class _Hooks:
         if state.is_update:  # reaches the rows of subclasses, too
             mappers = [kind for mapper in mappers for kind in mapper.self_and_descendants]
         with followed(state.session, mappers, state.bind_arguments) as others:
-            if state.is_insert or state.is_update:
-                return embed_statement(state, self.progress)
+            if state.is_insert:
+                return run_insert(state, self.progress)
+            if state.is_update:
+                return run_update(state, self.progress)
             return state.invoke_statement() if others and state.is_select else None
 
     def listeners(self) -> Iterable[tuple[str, Callable[..., Any]]]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy.orm import Mapper
 
 from embeddb.errors import DeclarationError
+from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.serving import serves_other
 from embeddb.orm.settings import Settings
 from embeddb.spec import MODES, Mode
@@ -36,3 +40,8 @@ def current_mode(settings: Settings) -> Mode:
     What another encoder than the declared one serves is left to the queue, whose workers have that one.
     """
     return "queued" if serves_other(settings) else _override.get() or settings.mode
+
+
+def inline(mapper: Mapper[Any]) -> list[Declaration]:
+    """The declarations of a mapped class whose rows are embedded as they are written."""
+    return [found for found in declarations_of(mapper) if current_mode(found.settings) == "inline"]
