@@ -36,16 +36,30 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
      WHERE j.embedding = count_pending.embedding
 $$;
 
--- Are the vector indexes of the column valid? NULL where there is none.
-CREATE OR REPLACE FUNCTION embeddb.index_valid(embedding integer) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT bool_and(i.indisvalid)
+-- The vector indexes of an embedding's column.
+CREATE OR REPLACE FUNCTION embeddb.vector_indexes(embedding integer)
+RETURNS TABLE (index regclass) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT DISTINCT d.objid::regclass
       FROM embeddb.embedding e
       JOIN pg_attribute a ON a.attrelid = e.relation AND a.attname = (embeddb.columns(e.id)).vector
       JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = e.relation AND d.refobjsubid = a.attnum
                       AND d.classid = 'pg_class'::regclass
-      JOIN pg_index i ON i.indexrelid = d.objid
-      JOIN pg_class c ON c.oid = i.indexrelid
+      JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('i', 'I')
       JOIN pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
-     WHERE e.id = index_valid.embedding
+     WHERE e.id = vector_indexes.embedding
+$$;
+
+-- Are they valid? NULL where there is none.
+CREATE OR REPLACE FUNCTION embeddb.index_valid(embedding integer) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT bool_and(i.indisvalid)
+      FROM embeddb.vector_indexes(embedding) AS v JOIN pg_index i ON i.indexrelid = v.index
+$$;
+
+-- Does one of them still have the comment by which searches know what recall was measured? One that was built anew has not.
+CREATE OR REPLACE FUNCTION embeddb.recall_stands(embedding integer) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM embeddb.vector_indexes(embedding) AS v
+                     JOIN embeddb.recall r ON r.comment = obj_description(v.index, 'pg_class')
+                    WHERE r.embedding = recall_stands.embedding)
 $$;

@@ -202,19 +202,6 @@ BEGIN
     PERFORM embeddb.next_generation();
 END $$;
 
--- The vector indexes of an embedding's column.
-CREATE OR REPLACE FUNCTION embeddb.vector_indexes(embedding integer)
-RETURNS TABLE (index regclass) LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT DISTINCT d.objid::regclass
-      FROM embeddb.embedding e
-      JOIN pg_attribute a ON a.attrelid = e.relation AND a.attname = (embeddb.columns(e.id)).vector
-      JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = e.relation AND d.refobjsubid = a.attnum
-                      AND d.classid = 'pg_class'::regclass
-      JOIN pg_class c ON c.oid = d.objid AND c.relkind IN ('i', 'I')
-      JOIN pg_am m ON m.oid = c.relam AND m.amname IN ('hnsw', 'ivfflat')
-     WHERE e.id = vector_indexes.embedding
-$$;
-
 -- Which encoders serve, and which may next, for sessions that were started under another. The caller holds the gate.
 --
 -- In a transaction whose snapshot is from before an exchange there is no right answer: it reads the old encoder here, and

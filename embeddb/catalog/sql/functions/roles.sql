@@ -46,6 +46,7 @@ BEGIN
                    ' embeddb.histories TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION embeddb.columns(integer), embeddb.name(integer), embeddb.find(text),'
                    ' embeddb.count_rows(integer, boolean), embeddb.count_pending(integer), embeddb.index_valid(integer),'
+                   ' embeddb.recall_stands(integer),'
                    ' embeddb.count_users(regclass, name),'
                    ' embeddb.embed(text, text, text)'
                    ' TO %I', role);
