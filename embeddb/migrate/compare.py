@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final
 
 from alembic.operations import MigrateOperation, ops
@@ -17,6 +18,7 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.orm import configure_mappers
 
 from embeddb.encoders import Encoder
+from embeddb.encoders.identity import portable, same_encoder
 from embeddb.migrate.arguments import changed
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
 from embeddb.migrate.column_compare import hold_back, last_column_first, postpone
@@ -32,7 +34,7 @@ from embeddb.migrate.filters import Filters
 from embeddb.migrate.found import Key, read_catalog
 from embeddb.migrate.history_compare import compare_histories
 from embeddb.migrate.index_compare import compare_indexes, described, is_vector_index, shadow_indexes
-from embeddb.migrate.index_operations import CreateVectorIndexOp, VectorIndex
+from embeddb.migrate.index_operations import CreateVectorIndexOp
 from embeddb.migrate.reembed_operations import (
     AbandonEmbeddingOp,
     ExpandEmbeddingOp,
@@ -224,7 +226,7 @@ class _Comparison:
         found, wanted = self.found.specs.get(key), self.declarations[key].spec
         if found is None:
             return False
-        return (dict(found.encoder), found.dim) != (dict(wanted.encoder), wanted.dim)
+        return not same_encoder(found.encoder, wanted.encoder) or found.dim != wanted.dim
 
     # --- columns --------------------------------------------------------------------------------------------------
 
@@ -305,8 +307,8 @@ class _Comparison:
                 continue
             if (self._schema(table), table.name) in new:
                 vector = (index for index in table.indexes if is_vector_index(index) and self.filters.has_index(index))
-                given = [described(index, self.context.dialect) for index in vector]
-                self.after += [CreateVectorIndexOp(index) for index in sorted(filter(None, given), key=_name)]
+                given = filter(None, (described(index, self.context.dialect) for index in vector))
+                self.after += [CreateVectorIndexOp(index) for index in sorted(given, key=attrgetter("name"))]
                 continue
             about = {"skip": self._left_alone(table), "retyped": self._retyped(table)}
             before, after = compare_indexes(connection, table, self.filters, **about, concurrently=self._concurrently)
@@ -342,8 +344,5 @@ def _of_catalog(op: MigrateOperation) -> bool:
 
 def _same(one: EmbeddingSpec, other: EmbeddingSpec) -> bool:
     """Where the table is has been compared already, and the default schema may be named or not."""
-    return replace(one, schema=None).to_json() == replace(other, schema=None).to_json()
-
-
-def _name(index: VectorIndex) -> str:
-    return index.name
+    first, second = (replace(spec, schema=None, encoder=portable(spec.encoder)).to_json() for spec in (one, other))
+    return first == second

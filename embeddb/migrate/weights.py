@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Connection, text
 
 from embeddb.encoders import Encoder, from_config
+from embeddb.encoders.identity import same_encoder
 from embeddb.errors import EmbeddbError
 
 _NOTED: Final = text(
@@ -58,7 +59,7 @@ def changed_weights(
     for name, config, noted in connection.execute(_NOTED).all():
         key = _key(config)
         given = encoders.get(name)
-        if given is not None and _key(given.config) != key:
+        if given is not None and not same_encoder(given.config, config):
             given = None
         if given is None and not others:
             continue

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Mapper, Session
 
 from embeddb.encoders import Encoder, embed_query, from_config
+from embeddb.encoders.identity import same_encoder
 from embeddb.errors import EncoderError
 from embeddb.orm.declaration import Declaration, declarations_of
 from embeddb.orm.serving import serves_other, serving
@@ -86,7 +87,7 @@ class _Follower:
         found = {}
         for declaration in declarations:
             config = self.serving.get(declaration.name)
-            if config is not None and _as_json(config) != _as_json(declaration.encoder.config):
+            if config is not None and not same_encoder(config, declaration.encoder.config):
                 found[declaration.settings] = self.encoder(config)
         return found
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import Connection
 
 from embeddb.encoders import Encoder, from_config
+from embeddb.encoders.identity import same_encoder
 from embeddb.errors import CatalogError, EmbeddbError
 from embeddb.queue import MOST, Job, Target, claim, idle_until, measure, portions, read, release, split, targets
 from embeddb.queue.fingerprints import check_fingerprint
@@ -46,7 +47,7 @@ class Claims:
         encoders: Collection[Encoder] = (),
     ) -> None:
         self._session, self._worker, self._options, self._names = session, worker, options, names
-        self._encoders = {_as_json(encoder.config): encoder for encoder in encoders}
+        self._given, self._made = list(encoders), dict[str, Encoder]()
         self._targets: list[Target] = []
         self._loaded = float("-inf")
         self._checked: set[int] = set()
@@ -119,10 +120,11 @@ class Claims:
 
     def _encoder(self, target: Target) -> Encoder:
         """The target's encoder, of the fingerprint that its rows were embedded with."""
-        config = _as_json(target.spec.encoder)
-        encoder = self._encoders.get(config)
+        config = target.spec.encoder
+        encoder = next((given for given in self._given if same_encoder(given.config, config)), None)
         if encoder is None:
-            encoder = self._encoders[config] = from_config(target.spec.encoder)
+            key = _as_json(config)
+            encoder = self._made[key] = self._made.get(key) or from_config(config)
         if target.id not in self._checked:
             self._session.run(check_fingerprint, target, encoder)
             self._checked.add(target.id)

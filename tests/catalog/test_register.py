@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 from sqlalchemy import Column, Engine, MetaData, Table, text
 from sqlalchemy.dialects.postgresql import TEXT
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -14,6 +15,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from embeddb.catalog.install import install, uninstall
 from embeddb.catalog.register import register as register_base
 from embeddb.catalog.register import register_spec, register_sql, unregister, unregister_sql
+from embeddb.encoders.identity import RUNNING, identity
+from embeddb.encoders.registry import BUILT_IN
 from embeddb.errors import CatalogError, CatalogMissing, DeclarationError
 from embeddb.spec import EmbeddingSpec
 from tests.catalog.application import ARTICLES, Database, connect, queued, register, spec, take
@@ -253,6 +256,47 @@ def test_another_encoder_is_refused_once_there_are_vectors(articles: Database) -
     assert "reembed" in str(refused.value.diag.message_hint)
     register(articles, spec(mode="inline"))
     assert queued(articles) == []
+
+
+def test_an_encoder_that_is_run_otherwise_is_the_same(articles: Database) -> None:
+    def encoder(**settings: Any) -> dict[str, Any]:
+        return {"type": "openai", "model": "m", "dim": 3, **settings}
+
+    def registered() -> tuple[Any, ...]:
+        query = "SELECT encoder_id, encoder, spec -> 'encoder', fingerprint FROM embeddb.embeddings WHERE name = %s"
+        [row] = articles.execute(query, ["articles.embedding"]).fetchall()
+        return row
+
+    register(articles, spec(encoder=encoder()))
+    articles.execute("INSERT INTO articles (id, title, embedding) VALUES (1, 'a', '[1,2,3]')")
+    articles.execute("UPDATE embeddb.encoder SET fingerprint = 'noted'")
+    before = registered()
+    elsewhere = encoder(base_url="http://elsewhere/v1", batch_size=7, api_key_env="OTHER_API_KEY")
+    register(articles, spec(encoder=elsewhere))
+    assert registered() == (before[0], elsewhere, elsewhere, "noted")
+    # Another embedding has the first configuration for itself; either may take the other's.
+    articles.execute("ALTER TABLE articles ADD COLUMN second vector(3)")
+    register(articles, spec(column="second", encoder=encoder()))
+    register(articles, spec(encoder=encoder()))
+    assert registered()[0] == before[0]
+    assert registered()[2] == encoder()
+    assert queued(articles) == []
+    for other in (encoder(model="n"), encoder(query_prompt="query: "), {"type": "else", "model": "m"}):
+        with pytest.raises(psycopg.errors.Error, match="by another encoder"):
+            register(articles, spec(encoder=other))
+
+
+CONFIGS: list[dict[str, Any]] = [
+    {"type": name, "model": "m", **dict.fromkeys(RUNNING, 1), "encoder": {"type": inner, **dict.fromkeys(RUNNING, 2)}}
+    for name in (*BUILT_IN, "other")
+    for inner in ("openai", "other")
+]
+
+
+def test_the_database_knows_the_same_settings(articles: Database) -> None:
+    for config in [*CONFIGS, {"type": "item2vec", "encoder": "a name"}, {"model": "of no type"}]:
+        [(found,)] = articles.execute("SELECT embeddb.identity_of(%s)", [Jsonb(config)])
+        assert found == identity(config)
 
 
 def test_while_an_encoder_is_changed_both_declarations_are_at_home(articles: Database) -> None:

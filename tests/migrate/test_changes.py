@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, c
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from embeddb import HNSW, Hashing, IVFFlat, Vector, embedding_column
+from embeddb.encoders import OpenAI, SentenceTransformer
 from embeddb.local import LocalPostgres
 from tests.migrate.project import Project, differences, schema_of
 
@@ -100,6 +102,39 @@ def test_a_change_travels_there_and_back(project: Project, server18: LocalPostgr
         assert connection.scalar(text("SELECT count(embedding) FROM notes")) == 1
     project.upgrade()
     assert schema_of(server18, url) == after
+
+
+def test_an_encoder_that_is_run_otherwise_is_altered(engine18: Engine, tmp_path: Path, server18: LocalPostgres) -> None:
+    encoder = OpenAI("some-model", dim=16, batch_size=8)
+    project = Project(tmp_path, engine18, notes(encoder=encoder))
+    project.revise("first")
+    project.upgrade()
+    with engine18.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO notes (title, body) VALUES ('a', 'b')")
+        connection.exec_driver_sql(VECTORS.format("notes", "embedding"))
+        connection.exec_driver_sql("DELETE FROM embeddb.job")
+    project.metadata = notes(encoder=replace(encoder, base_url="http://elsewhere/v1", batch_size=256))
+    written = project.revise("elsewhere")
+    assert "op.alter_embedding(" in written
+    assert "expand" not in written
+    project.upgrade()
+    project.check()
+    noted = text("SELECT encoder ->> 'base_url' FROM embeddb.embeddings")
+    with engine18.connect() as connection:
+        assert connection.scalar(noted) == "http://elsewhere/v1"
+        assert connection.scalar(text("SELECT count(*) FROM embeddb.job")) == 0
+    project.downgrade()
+    with engine18.connect() as connection:
+        assert connection.scalar(noted) is None
+        assert connection.scalar(text("SELECT count(*) FROM embeddb.job")) == 0
+
+
+def test_a_device_is_no_difference(engine18: Engine, tmp_path: Path) -> None:
+    metadata = [notes(encoder=SentenceTransformer("not-here", device=device), dim=16) for device in (None, "cuda:1")]
+    project = Project(tmp_path, engine18, metadata[0])
+    project.revise("first")
+    project.upgrade()
+    assert differences(engine18, metadata[1]) == []
 
 
 def test_a_declaration_that_is_gone(project: Project, server18: LocalPostgres) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import embeddb
 from embeddb import HNSW, Vector, declared, embedding_column, install, nearest, register
-from embeddb.encoders import Encoder, Hashing, Vectors, WordVectors
+from embeddb.catalog.register import register_spec
+from embeddb.encoders import Encoder, Hashing, OpenAI, Vectors, WordVectors
 from embeddb.errors import EncoderError
 from embeddb.orm import following
 from embeddb.spec import EmbeddingSpec
@@ -31,6 +32,17 @@ class Article(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str]
     embedding: Mapped[Vector | None] = embedding_column("title", encoder=OLD, index=HNSW())
+
+
+class Remote(DeclarativeBase):
+    pass
+
+
+class Item(Remote):
+    __tablename__ = "items"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    embedding: Mapped[Vector | None] = embedding_column("name", encoder=OpenAI("m", dim=4, batch_size=3))
 
 
 def spec(encoder: Encoder) -> EmbeddingSpec:
@@ -254,3 +266,27 @@ def test_an_encoder_that_takes_long_writes_nothing_after_the_exchange(
     embeddb.drain(engine18)
     with sessions() as session:
         assert found(session, "too late") == "too late"
+
+
+def test_an_encoder_that_is_run_otherwise_is_the_same(engine18: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By sessions, and by what drains their queue."""
+    seen: list[Encoder] = []
+
+    def encode(self: OpenAI, inputs: Sequence[str]) -> Vectors:
+        seen.append(self)
+        return np.ones((len(inputs), 4), np.float32)
+
+    monkeypatch.setattr(OpenAI, "encode_documents", encode)
+    Remote.metadata.create_all(engine18)
+    register(engine18, Remote, install=True)
+    [declaration] = declared(Remote)
+    registered = replace(declaration.spec, encoder=dict(OpenAI("m", dim=4, base_url="http://elsewhere/v1").config))
+    with engine18.begin() as connection:
+        register_spec(connection, registered)
+    factory = sessionmaker(engine18)
+    install(factory)
+    with factory.begin() as session:
+        session.add(Item(name="by a session"))
+    sql(engine18, "INSERT INTO items (name) VALUES ('by anyone')")
+    assert embeddb.drain(engine18, Remote).embedded == 1
+    assert seen == [declaration.encoder] * 2

@@ -21,11 +21,35 @@ END $$;
 --
 -- Vectors that are there are of the encoder, the sources and the template that were registered. Where the sources or the
 -- template differ now, every row is queued. Another encoder is refused, but while the change to it, or from it, is under
--- way (embeddb.expand): then the registration stays as it is.
+-- way (embeddb.expand): then the registration stays as it is. The same encoder run otherwise (embeddb.identity_of) is
+-- noted, for workers to run it so.
 CREATE OR REPLACE FUNCTION embeddb.register(
     spec jsonb, fingerprint text DEFAULT NULL, path name[] DEFAULT current_schemas(false)
 ) RETURNS integer
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT embeddb.put(spec, fingerprint, path, false) $$;
+
+-- What of an encoder's configuration makes its vectors. How and where they are made may change, and it stays the same
+-- encoder: of those types that are built in, whose settings are known (embeddb.encoders.identity has the same list).
+CREATE OR REPLACE FUNCTION embeddb.identity_of(config jsonb) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF config ->> 'type' <> ALL ('{als,clip,deep-speaker,gru4rec,hashing,item2vec,module,openai,reduced,sentence-transformer,
+                                   transformer,vision,words,x-vector}') THEN
+        RETURN config;
+    END IF;
+    IF jsonb_typeof(config -> 'encoder') = 'object' THEN  -- one that is within this one
+        config := config || jsonb_build_object('encoder', embeddb.identity_of(config -> 'encoder'));
+    END IF;
+    RETURN config - '{device,local_files_only,api_key_env,base_url,batch_characters,batch_size,concurrency,encoding_format,
+                      max_wait,timeout}'::text[];
+END $$;
+
+-- Is this encoder, of the catalog, the one that a spec declares?
+CREATE OR REPLACE FUNCTION embeddb.is_encoder(encoder integer, spec jsonb) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM embeddb.encoder x WHERE x.id = is_encoder.encoder AND x.dim = (spec ->> 'dim')::integer
+                      AND embeddb.identity_of(x.config) = embeddb.identity_of(spec -> 'encoder'))
+$$;
 
 -- The same; with `replace` another encoder is taken, and every row is queued for it.
 CREATE OR REPLACE FUNCTION embeddb.put(spec jsonb, fingerprint text, path name[], replace boolean) RETURNS integer
@@ -67,28 +91,35 @@ BEGIN
     END IF;
     PERFORM embeddb.check_columns(called, target, keys, sources, vector_name, spec);
 
-    INSERT INTO embeddb.encoder AS x (config, dim, fingerprint)
-    VALUES (spec -> 'encoder', (spec ->> 'dim')::integer, put.fingerprint)
-    ON CONFLICT (md5(config::text), dim)
-    DO UPDATE SET fingerprint = coalesce(excluded.fingerprint, x.fingerprint)
-    RETURNING x.id INTO encoder_id;
-
-    names := embeddb.distinct_names(keys || sources || vector_name);
     SELECT e.id INTO taken FROM embeddb.embedding e
      WHERE e.relation = target AND (embeddb.columns(e.id)).vector = vector_name;
+    SELECT * INTO before FROM embeddb.embedding e WHERE e.id = taken;
+    IF embeddb.is_encoder(before.encoder, spec) THEN
+        encoder_id := before.encoder;
+        UPDATE embeddb.encoder x
+           SET config = spec -> 'encoder', fingerprint = coalesce(put.fingerprint, x.fingerprint)
+         WHERE x.id = encoder_id
+           AND (x.config, x.fingerprint) IS DISTINCT FROM (spec -> 'encoder', coalesce(put.fingerprint, x.fingerprint))
+           AND NOT EXISTS (SELECT FROM embeddb.encoder o
+                            WHERE o.id <> x.id AND o.dim = x.dim AND md5(o.config::text) = md5((spec -> 'encoder')::text));
+    ELSIF EXISTS (SELECT FROM embeddb.reembedding r JOIN embeddb.embedding s ON s.id = r.shadow
+                   WHERE r.serving = taken AND embeddb.is_encoder(s.encoder, put.spec)) THEN
+        RETURN taken;
+    ELSE
+        INSERT INTO embeddb.encoder AS x (config, dim, fingerprint)
+        VALUES (spec -> 'encoder', (spec ->> 'dim')::integer, put.fingerprint)
+        ON CONFLICT (md5(config::text), dim)
+        DO UPDATE SET fingerprint = coalesce(excluded.fingerprint, x.fingerprint)
+        RETURNING x.id INTO encoder_id;
+    END IF;
+
+    names := embeddb.distinct_names(keys || sources || vector_name);
     IF taken IS NULL THEN
         taken := ('x' || left(md5(called), 8))::bit(32)::integer & 2147483647;
         WHILE EXISTS (SELECT FROM embeddb.embedding e WHERE e.id = taken) LOOP
             taken := (taken + 1) & 2147483647;
         END LOOP;
     ELSE
-        SELECT * INTO before FROM embeddb.embedding e WHERE e.id = taken;
-        IF encoder_id <> before.encoder AND EXISTS (
-            SELECT FROM embeddb.reembedding r JOIN embeddb.embedding s ON s.id = r.shadow
-             WHERE r.serving = taken AND s.encoder = encoder_id)
-        THEN
-            RETURN taken;
-        END IF;
         c := embeddb.columns(taken);
         IF encoder_id <> before.encoder OR c.sources <> sources
            OR before.spec ->> 'template' IS DISTINCT FROM spec ->> 'template' THEN
