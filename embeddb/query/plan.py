@@ -62,7 +62,9 @@ def explain(bind: Bind, statement: Select[Any], parameters: Mapping[str, Any] | 
 
 
 def _explain(connection: Connection, statement: Select[Any], parameters: Mapping[str, Any] | None) -> Plan:
-    compiled: Any = statement.compile(connection)
+    options = {**connection.get_execution_options(), **statement.get_execution_options()}
+    schemas = options.get("schema_translate_map")
+    compiled: Any = statement.compile(connection, schema_translate_map=schemas)
     expanded = compiled.construct_expanded_state(dict(parameters or {}))
     processors = {**compiled._bind_processors, **expanded.processors}
     sent: Any = {
@@ -70,7 +72,10 @@ def _explain(connection: Connection, statement: Select[Any], parameters: Mapping
     }
     if compiled.positional:
         sent = tuple(sent[name] for name in expanded.positiontup or ())
-    return explain_sql(connection, expanded.statement, sent, statement)
+    sql = expanded.statement
+    if schemas:  # as SQLAlchemy puts them in when it executes
+        sql = compiled.preparer._render_schema_translates(sql, schemas)
+    return explain_sql(connection, sql, sent, statement)
 
 
 def explain_sql(connection: Connection, sql: str, parameters: Any, statement: Any) -> Plan:

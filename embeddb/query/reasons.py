@@ -12,7 +12,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from embeddb.catalog.blocks import blocks
 from embeddb.metrics import METRICS
-from embeddb.naming import embedding_name
+from embeddb.naming import embedding_name, quoted
 from embeddb.orm.effort import reranks
 from embeddb.orm.query_vector import SearchVector
 from embeddb.orm.settings import settings_of
@@ -65,12 +65,12 @@ class VectorIndexes:
     @classmethod
     def read(cls, connection: Connection, statement: Any, scanned: Collection[tuple[Any, str]]) -> Self:
         """From the database. ``scanned``: schema and name of the indexes that a plan scans in an order."""
-        format_table = connection.dialect.identifier_preparer.format_table
+        tables = [column.table for column in embeddings_of(statement)]
         named = list(scanned)
         rows = connection.execute(
             text(BLOCKS["vector_indexes"]),
             {
-                "tables": [format_table(column.table) for column in embeddings_of(statement)],
+                "tables": [quoted(str(table.name), connection.schema_for_object(table)) for table in tables],
                 "schemas": [schema for schema, _ in named],
                 "names": [name for _, name in named],
             },

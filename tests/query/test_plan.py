@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Connection, Engine, bindparam, event, func, select, text
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.schema import CreateSchema
 
 from embeddb import nearest
 from embeddb.errors import QueryError
@@ -206,3 +207,18 @@ def test_an_exact_plan_of_a_large_table_is_not_laid_to_filters(usual: Session, m
     search = nearest(Item.embedding, "x")
     assert "so many are found faster by reading all" in explain(usual, search.limit(2000)).words
     assert "the filters to leave so few" in explain(usual, search.limit(9).where(Item.title > "row 7")).words
+
+
+def test_a_schema_that_is_put_in_as_it_runs(items_engine: Engine) -> None:
+    """As where each tenant has one."""
+    engine = items_engine.execution_options(schema_translate_map={None: "tenant"})
+    with engine.connect() as connection:
+        connection.execute(CreateSchema("tenant"))
+        Item.metadata.tables["item"].create(connection)
+        search = nearest(Item.embedding, "row 1").limit(10)
+        plan = assert_uses_index(connection, search)
+        assert "FROM tenant.item" in plan.sql
+        assert plan.words.startswith("item.embedding: the index ix_item_embedding_hnsw")
+        connection.execute(text("DROP INDEX tenant.ix_item_embedding_hnsw"))
+        assert "no vector index on item" in explain(connection, search).words
+        connection.rollback()
