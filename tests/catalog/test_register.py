@@ -294,7 +294,7 @@ CONFIGS: list[dict[str, Any]] = [
 
 
 def test_the_database_knows_the_same_settings(articles: Database) -> None:
-    for config in [*CONFIGS, {"type": "item2vec", "encoder": "a name"}, {"model": "of no type"}]:
+    for config in [*CONFIGS, {"type": "item2vec", "encoder": "a name"}, {"model": "of no type", "timeout": 1}]:
         [(found,)] = articles.execute("SELECT embeddb.identity_of(%s)", [Jsonb(config)])
         assert found == identity(config)
 

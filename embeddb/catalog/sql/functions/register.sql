@@ -33,8 +33,8 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$ SELECT embeddb
 CREATE OR REPLACE FUNCTION embeddb.identity_of(config jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF config ->> 'type' <> ALL ('{als,clip,deep-speaker,gru4rec,hashing,item2vec,module,openai,reduced,sentence-transformer,
-                                   transformer,vision,words,x-vector}') THEN
+    IF (config ->> 'type' = ANY ('{als,clip,deep-speaker,gru4rec,hashing,item2vec,module,openai,reduced,sentence-transformer,
+                                   transformer,vision,words,x-vector}')) IS NOT TRUE THEN
         RETURN config;
     END IF;
     IF jsonb_typeof(config -> 'encoder') = 'object' THEN  -- one that is within this one
