@@ -44,7 +44,7 @@ from sqlalchemy.types import TypeEngine
 
 from embeddb.encoders import Encoder, embed_query
 from embeddb.encoders.pictures import is_picture
-from embeddb.errors import QueryError, VectorError
+from embeddb.errors import EncoderError, NoEmbedding, QueryError, TransientEncoderError, VectorError
 from embeddb.orm.bit_types import QueryBits
 from embeddb.orm.effort import MAX_EF_SEARCH, effort, probes, reranks
 from embeddb.orm.index_expression import compared, compares_halfvec, index_of
@@ -136,6 +136,17 @@ class _Query:
         return required
 
     def coerce(self, value: Any) -> Vector:
+        try:
+            return self._vector(value)
+        except EncoderError as error:
+            if not serves_other(self.settings) or isinstance(error, NoEmbedding | TransientEncoderError):
+                raise
+            raise type(error)(
+                f"{error}. The database has this encoder registered, and the model declares "
+                f"{self.settings.encoder!r}: if the two are one, migrate or register what is declared"
+            ) from error
+
+    def _vector(self, value: Any) -> Vector:
         dim = serving_dim(self.settings)
         if isinstance(value, str):
             value = as_written(value, dim)

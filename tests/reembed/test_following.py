@@ -290,3 +290,16 @@ def test_an_encoder_that_is_run_otherwise_is_the_same(engine18: Engine, monkeypa
     sql(engine18, "INSERT INTO items (name) VALUES ('by anyone')")
     assert embeddb.drain(engine18, Remote).embedded == 1
     assert seen == [declaration.encoder] * 2
+
+
+def test_a_registered_encoder_that_is_not_here_is_told_beside_the_declared_one(sessions: sessionmaker[Session]) -> None:
+    engine = sessions.kw["bind"]
+    sql(engine, "UPDATE articles SET embedding = NULL")
+    with engine.begin() as connection:
+        register_spec(connection, replace(spec(OLD), encoder={"type": "words", "model": "/not/here"}))
+    started_now = create_engine(engine.url)
+    with sessions(bind=started_now) as session:
+        search = nearest(Article.embedding, "title 1").limit(1)
+        with pytest.raises(EncoderError, match=r"/not/here.* the model declares Hashing\(dim=32\)"):
+            session.scalars(search).all()
+    started_now.dispose()
