@@ -20,6 +20,7 @@ from sqlalchemy.orm import configure_mappers
 from embeddb.encoders import Encoder
 from embeddb.encoders.identity import portable, same_encoder
 from embeddb.migrate.arguments import changed
+from embeddb.migrate.beforehand import go_on, metadatas
 from embeddb.migrate.catalog_operations import InstallEmbeddbOp, UpgradeEmbeddbOp
 from embeddb.migrate.column_compare import hold_back, last_column_first, postpone
 from embeddb.migrate.column_operations import AddEmbeddingColumnOp, DropEmbeddingColumnOp
@@ -61,25 +62,11 @@ FINGERPRINTS: Final = "embeddb_fingerprints"
 detected = logging.getLogger("alembic.autogenerate.embeddb")
 
 
-def leave_catalog_alone(context: Any, upgrade: ops.UpgradeOps, schemas: set[str | None]) -> Any:
-    """Alembic's comparator, before its own: the catalog's tables need not even be reflected."""
-    schemas.discard(CATALOG)
-    return _go_on()
-
-
 def compare(context: Any, upgrade: ops.UpgradeOps, schemas: Collection[str | None]) -> Any:
     """Alembic's comparator: completes ``upgrade`` with what is embeddb's."""
     if context.dialect.name == "postgresql":
         _Comparison(context, upgrade, schemas).run()
-    return _go_on()
-
-
-def _go_on() -> Any:
-    try:
-        from alembic.util import PriorityDispatchResult
-    except ImportError:
-        return None
-    return PriorityDispatchResult.CONTINUE
+    return go_on()
 
 
 class _Comparison:
@@ -88,8 +75,7 @@ class _Comparison:
     def __init__(self, context: Any, upgrade: ops.UpgradeOps, schemas: Collection[str | None]) -> None:
         self.context, self.upgrade, self.schemas = context, upgrade, schemas
         self.filters = Filters(context)
-        metadata = context.metadata
-        self.metadatas: list[MetaData] = list(metadata) if isinstance(metadata, list | tuple) else [metadata]
+        self.metadatas = metadatas(context)
         configure_mappers()  # which tells attributes from columns
         self.histories = {
             Key(self._schema(found.users), found.users.name, found.column.name): found

@@ -52,9 +52,9 @@ def add_operations() -> None:
 
 
 def _before(context: Any, upgrade: Any, schemas: set[str | None]) -> Any:
-    from embeddb.migrate.compare import leave_catalog_alone
+    from embeddb.migrate.beforehand import prepare
 
-    return leave_catalog_alone(context, upgrade, schemas)
+    return prepare(context, upgrade, schemas)
 
 
 def _after(context: Any, upgrade: Any, schemas: set[str | None]) -> Any:

@@ -137,6 +137,12 @@ def test_a_device_is_no_difference(engine18: Engine, tmp_path: Path) -> None:
     assert differences(engine18, metadata[1]) == []
 
 
+def test_dimensions_that_nobody_knows_are_told_in_a_line(engine18: Engine) -> None:
+    metadata = notes(encoder=SentenceTransformer("not-here", local_files_only=True))
+    with pytest.raises(CommandError, match=r"notes\.embedding: how many dimensions .* 'not-here'.*[^.]\. Say dim="):
+        differences(engine18, metadata)
+
+
 def test_a_declaration_that_is_gone(project: Project, server18: LocalPostgres) -> None:
     """The models say so: the column goes. Its way back has all that the embedding was."""
     before = schema_of(server18, project.engine.url)
