@@ -11,7 +11,7 @@ from sqlalchemy import MetaData
 from embeddb.errors import EmbeddbError
 from embeddb.migrate.filters import Filters
 from embeddb.naming import CATALOG
-from embeddb.orm import Declaration, declared
+from embeddb.orm import declared
 
 
 def prepare(context: Any, upgrade: ops.UpgradeOps, schemas: set[str | None]) -> Any:
@@ -21,20 +21,11 @@ def prepare(context: Any, upgrade: ops.UpgradeOps, schemas: set[str | None]) -> 
     for metadata in metadatas(context):
         for declaration in declared(metadata):
             if filters.has_table(declaration.table) and filters.has_column(declaration.column):
-                _know_dimensions(declaration)
+                try:  # or Alembic runs into it as it writes the column's type
+                    declaration.require_dim()
+                except EmbeddbError as error:
+                    raise CommandError(str(error)) from error
     return go_on()
-
-
-def _know_dimensions(declaration: Declaration) -> None:
-    """Or tell, in a line, what Alembic would run into as it writes the column's type."""
-    try:
-        _ = declaration.spec.dim
-    except EmbeddbError as error:
-        said = str(error).rstrip(".")
-        raise CommandError(
-            f"{declaration.name}: how many dimensions its vectors have cannot be told here: {said}. Say dim=… in the "
-            "declaration, and nobody needs to be asked"
-        ) from error
 
 
 def metadatas(context: Any) -> list[MetaData]:

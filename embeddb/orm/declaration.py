@@ -102,6 +102,17 @@ class Declaration:
             files=None if said.files is None else said.files.to_dict(),
         )
 
+    def require_dim(self) -> int:
+        """The dimensions; EncoderError with the name and a remedy where nobody on this machine can tell them."""
+        try:
+            return self.settings.dim
+        except EncoderError as error:
+            said = str(error).rstrip(".")
+            raise type(error)(
+                f"{self.name}: how many dimensions its vectors have cannot be told here: {said}. Say dim=… in the "
+                "declaration, and nobody needs to be asked"
+            ) from error
+
     @cached_property
     def inputs(self) -> Inputs:
         """From the values of the sources to the encoder's input."""

@@ -97,12 +97,20 @@ def _join_table(column: Column[Any], table: Table) -> None:
     settings: Settings = column.info[_SETTINGS_KEY]
     original = column.info.get(INFO_KEY)
     column.info[INFO_KEY] = Declaration(settings, column, original.source_names if original else None)
-    if not event.contains(table, "before_create", check_extension):
-        event.listen(table, "before_create", check_extension)
+    for listener in (check_extension, _require_dimensions):
+        if not event.contains(table, "before_create", listener):
+            event.listen(table, "before_create", listener)
     if settings.index is not None:
         # _column_flag: like Column(index=True), a copy of the column brings the index along, so that
         # Table.to_metadata must not copy it a second time.
         declared_index(index_name(table.name, column.name, settings.index.method), column, settings, _column_flag=True)
+
+
+def _require_dimensions(table: Table, connection: Any, **options: Any) -> None:
+    for column in table.columns:
+        declaration = declaration_of(column)
+        if declaration is not None:
+            declaration.require_dim()
 
 
 def _defer(mapper: Mapper[Any], class_: type[Any]) -> None:

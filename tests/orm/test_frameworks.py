@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry, sessionmaker
 
 from embeddb import Vector, embedding_column, install, nearest, register
-from embeddb.encoders import Hashing
+from embeddb.encoders import Hashing, SentenceTransformer
 from embeddb.errors import EncoderError, PgvectorMissing, PgvectorOutdated
 from tests.orm.models import Article, violations
 from tests.orm.models import Base as Shared
@@ -296,6 +296,22 @@ def test_create_all_says_that_pgvector_is_missing(url18: URL) -> None:
     with pytest.raises(PgvectorMissing, match=rf"{url18.database}.*CREATE EXTENSION vector"):
         FailingBase.metadata.create_all(engine)
     engine.dispose()
+
+
+def test_create_all_says_whose_dimensions_nobody_knows(engine18: Engine) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Note(Base):
+        __tablename__ = "notes"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        body: Mapped[str]
+        embedding: Mapped[Vector | None] = embedding_column(
+            "body", encoder=SentenceTransformer("not-here", local_files_only=True)
+        )
+
+    with pytest.raises(EncoderError, match=r"^notes\.embedding: how many dimensions .*'not-here'.*[^.]\. Say dim="):
+        Base.metadata.create_all(engine18)
 
 
 def test_create_all_says_that_pgvector_is_too_old(engine18: Engine) -> None:
