@@ -141,6 +141,23 @@ def test_parallel_workers_embed_for_themselves(articles: Database) -> None:
     articles.execute("DROP TABLE lots")
 
 
+def test_what_was_asked_is_not_taken_for_something_else(articles: Database, insql: InSQL) -> None:
+    """In one statement, whose answers are kept: the name and the mode are no part of a text."""
+    exact, other = insql.encoder.encode_queries(["foo", "exact\x01foo"])
+    statement = (
+        "SELECT embeddb.embed('articles.embedding', 'foo', 'exact')::text,"
+        " embeddb.embed('articles.embedding', E'exact\\x01foo')::text"
+    )
+    [found] = articles.execute(statement).fetchall()
+    for vector, wanted in zip(found, (exact, other), strict=True):
+        assert np.allclose(json.loads(vector), wanted, atol=1e-5)
+    with pytest.raises(psycopg.Error) as raised:
+        articles.execute(
+            "SELECT embeddb.embed('articles.embedding', 'foo'), embeddb.embed(NULL, E'articles.embedding\\x01foo')"
+        )
+    assert raised.value.sqlstate == "EB002"
+
+
 def test_what_is_remembered_comes_first(articles: Database, insql: InSQL) -> None:
     vector = json.dumps(insql.encoder.encode_queries(["boiling eggs"])[0].tolist())
     statement = "SELECT title FROM articles ORDER BY embedding <=> embeddb.embed('articles.embedding', 'x') LIMIT 1"

@@ -419,7 +419,10 @@ def test_filters_against_python(shelf: Shelf) -> None:
     assert found(year={">=": 1910, "<": 1920, "<>": 1915}) == expected(
         lambda key: 10 <= key % 60 < 20 and key % 60 != 15
     )
-    assert found(kind=["paper", "note", None]) == expected(lambda key: KINDS[key % 4] in ("paper", "note"))
+    assert found(kind=["paper", "note"]) == expected(lambda key: KINDS[key % 4] in ("paper", "note"))
+    assert found(kind=["paper", None]) == expected(lambda key: KINDS[key % 4] in ("paper", None))
+    assert found(kind={"in": [None]}, year=1903) == expected(lambda key: KINDS[key % 4] is None and key % 60 == 3)
+    assert found(year={">": None}) == []
     assert found(kind={"in": []}) == []
     assert found(kind=None) == expected(lambda key: KINDS[key % 4] is None)
     assert found(kind={"<>": None}) == expected(lambda key: KINDS[key % 4] is not None)
@@ -451,21 +454,27 @@ def test_filters_that_make_no_sense(shelf: Shelf, wanted: Any, message: str) -> 
 def test_filters_of_types_that_are_compared_in_ways_of_their_own(shelf: Shelf) -> None:
     """Arrays, enums, domains and types without an order, of which a filter says that they have none."""
     shelf.db.execute(
-        "CREATE TYPE mood AS ENUM ('calm', 'glad'); CREATE DOMAIN short AS varchar(9); ALTER TABLE articles"
-        " ADD tags text[] DEFAULT '{a,b}', ADD mood mood DEFAULT 'glad', ADD nick short DEFAULT 'ann', ADD raw json"
+        "CREATE TYPE mood AS ENUM ('calm', 'glad'); CREATE DOMAIN short AS varchar(9); CREATE DOMAIN shorter AS short;"
+        " ALTER TABLE articles ADD tags text[] DEFAULT '{a,b}', ADD mood mood DEFAULT 'glad', ADD raw json,"
+        " ADD nick short DEFAULT 'ann', ADD pet shorter DEFAULT 'rex'"
     )
     try:
         for wanted in (
             {"tags": "{a,b}"}, {"tags": ["{a,b}", "{c}"]}, {"mood": "glad"}, {"mood": {">": "calm"}},
-            {"nick": ["ann"]}, {"nick": {"<": "bob"}}, {"raw": None},
+            {"nick": ["ann"]}, {"nick": {"<": "bob"}}, {"pet": "rex"}, {"pet": {">": "max"}}, {"raw": None},
         ):  # fmt: skip
             found = "SELECT count(*) FROM embeddb.search('articles.embedding', %s, 9, %s)"
             assert shelf.rows(found, QUERY, json.dumps(wanted)) == [(9,)], wanted
         with pytest.raises(psycopg.Error, match="compares by '=', which its type json does not have") as raised:
             shelf.rows("SELECT * FROM embeddb.search('articles.embedding', %s, 9, '{\"raw\": \"{}\"}')", QUERY)
         assert raised.value.sqlstate == "EB005"
+        with pytest.raises(psycopg.Error, match="compares by '>', which its type json does not have"):
+            shelf.rows("SELECT * FROM embeddb.search('articles.embedding', %s, 9, '{\"raw\": {\">\": null}}')", QUERY)
     finally:
-        shelf.db.execute("ALTER TABLE articles DROP tags, DROP mood, DROP nick, DROP raw; DROP TYPE mood, short")
+        shelf.db.execute(
+            "ALTER TABLE articles DROP tags, DROP mood, DROP nick, DROP pet, DROP raw;"
+            "DROP TYPE mood; DROP DOMAIN shorter; DROP DOMAIN short"
+        )
 
 
 HOSTILE = st.sampled_from(

@@ -18,8 +18,8 @@ DECLARE
     chosen integer[];
     before integer[];
 BEGIN
-    IF (n >= 1 AND sample >= 1 AND rounds >= 1) IS NOT TRUE THEN
-        RAISE EXCEPTION 'clusters, sample and rounds are at least 1' USING ERRCODE = 'EB005';
+    IF (n >= 1 AND sample >= 1 AND rounds >= 1 AND seed IS NOT NULL) IS NOT TRUE THEN
+        RAISE EXCEPTION 'clusters, sample and rounds are at least 1, and seed is a number' USING ERRCODE = 'EB005';
     END IF;
     EXECUTE format(
         'SELECT array_agg(s.key ORDER BY s.key), array_agg(s.v ORDER BY s.key) FROM ('

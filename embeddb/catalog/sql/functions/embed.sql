@@ -14,8 +14,10 @@ CREATE OR REPLACE FUNCTION embeddb.embed(embedding text, query text, mode text D
 RETURNS @extschema:vector@.vector
 LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    asked CONSTANT text := concat_ws(E'\x01', statement_timestamp(), embedding, mode, query);
-    memo refcursor := 'embeddb ' || md5(concat_ws(E'\x01', embedding, mode, query));
+    -- Quoted, so that no text of the one is taken for two of the others, nor NULL for nothing.
+    what CONSTANT text := format('%L %L %L', embedding, mode, query);
+    asked CONSTANT text := statement_timestamp() || what;
+    memo refcursor := 'embeddb ' || md5(what);
     result @extschema:vector@.vector;
     kept record;
     old record;

@@ -49,23 +49,34 @@ BEGIN
     ELSIF (operator = 'in') <> (jsonb_typeof(value) = 'array') OR jsonb_typeof(value) = 'object' THEN
         RAISE EXCEPTION 'the filter of % compares by % with a JSON %', quote_ident(name), quote_literal(operator),
             jsonb_typeof(value) USING ERRCODE = 'EB005', HINT = '"in" takes a list, every other comparison a plain value.';
-    ELSIF value <> 'null' AND operator NOT IN ('like', 'ilike')
+    ELSIF value = 'null' AND operator IN ('=', '<>') THEN
+        RETURN format('t.%I IS %sNULL', name, CASE operator WHEN '<>' THEN 'NOT ' END);
+    ELSIF operator NOT IN ('like', 'ilike')
           AND embeddb.comparison_operator(relation, name, CASE operator WHEN 'in' THEN '=' ELSE operator END) IS NULL THEN
         RAISE EXCEPTION 'the filter of % compares by %, which its type % does not have', quote_ident(name),
             quote_literal(operator), type USING ERRCODE = 'EB005', HINT = 'Write the condition in SQL: WHERE … ORDER BY … LIMIT.';
-    ELSIF value = 'null' AND operator IN ('=', '<>') THEN
-        RETURN format('t.%I IS %sNULL', name, CASE operator WHEN '<>' THEN 'NOT ' END);
     ELSIF operator IN ('like', 'ilike') THEN
         RETURN format('t.%I::text OPERATOR(pg_catalog.%s) (%s #>> ''{}'')', name,
                       CASE operator WHEN 'like' THEN '~~' ELSE '~~*' END, held);
     ELSIF operator = 'in' THEN
-        -- Arrays in an array would be one of more dimensions.
-        RETURN format(CASE WHEN type LIKE '%[]' THEN 't.%I %s ANY (SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v))'
-                           ELSE 't.%I %s ANY (ARRAY(SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v)))' END,
-                      name, embeddb.comparison_operator(relation, name, '='), type, held);
+        -- Arrays in an array would be one of more dimensions. A null in the list means rows without a value, as it does alone.
+        RETURN format(CASE WHEN type LIKE '%[]' THEN '(t.%I %s ANY (SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v))%s)'
+                           ELSE '(t.%I %s ANY (ARRAY(SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v)))%s)' END,
+                      name, embeddb.comparison_operator(relation, name, '='), type, held,
+                      CASE WHEN value @> '[null]' THEN format(' OR t.%I IS NULL', name) END);
     END IF;
     RETURN format('t.%I %s (%s #>> ''{}'')::%s', name, embeddb.comparison_operator(relation, name, operator), held, type);
 END $$;
+
+-- What a type is at last, where it is a domain, over another perhaps.
+CREATE OR REPLACE FUNCTION embeddb.base_type(type oid) RETURNS oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    WITH RECURSIVE types AS (
+        SELECT y.oid, y.typbasetype FROM pg_type y WHERE y.oid = type
+        UNION ALL SELECT y.oid, y.typbasetype FROM types t JOIN pg_type y ON y.oid = t.typbasetype
+    )
+    SELECT t.oid FROM types t WHERE t.typbasetype = 0
+$$;
 
 -- The operator of a column's type, wherever it was made: that of its default order, as the type's owner means it. NULL
 -- for a type without an order (json, xml, point).
@@ -74,8 +85,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce((
         SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
           FROM pg_attribute a
-          JOIN pg_type y ON y.oid = a.atttypid
-          JOIN pg_opclass p ON p.opcintype = coalesce(nullif(y.typbasetype, 0), y.oid) AND p.opcdefault
+          JOIN pg_opclass p ON p.opcintype = embeddb.base_type(a.atttypid) AND p.opcdefault
           JOIN pg_am m ON m.oid = p.opcmethod AND m.amname = 'btree'
           JOIN pg_amop s ON s.amopfamily = p.opcfamily AND s.amoplefttype = p.opcintype AND s.amoprighttype = p.opcintype
                         AND s.amopstrategy = CASE operator WHEN '<' THEN 1 WHEN '<=' THEN 2 WHEN '>=' THEN 4 WHEN '>' THEN 5
@@ -88,8 +98,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
         -- Its type is compared as another (varchar as text), or as one of a kind (arrays, enums, ranges).
         SELECT format('OPERATOR(pg_catalog.%s)', operator)
           FROM pg_attribute a
-          JOIN pg_type d ON d.oid = a.atttypid
-          JOIN pg_type y ON y.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+          JOIN pg_type y ON y.oid = embeddb.base_type(a.atttypid)
          WHERE a.attrelid = relation AND a.attname = comparison_operator.name
            AND (y.typtype IN ('e', 'r', 'm', 'c') OR y.typcategory = 'A' OR EXISTS (
                     SELECT FROM pg_cast t
