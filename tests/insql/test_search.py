@@ -443,6 +443,9 @@ def test_filters_against_python(shelf: Shelf) -> None:
         ({"year": {"in": 1}}, "the filter of year compares by 'in' with a JSON number"),
         ({"year": {"<": [1]}}, "the filter of year compares by '<' with a JSON array"),
         ({"year": {}}, "the filter of year has no comparison"),
+        ({"year": "soon"}, "the filter of year has 'soon', which is no integer"),
+        ({"year": [1907, None, "1908.5"]}, "the filter of year has '1908.5', which is no integer"),
+        ({"year": {">": True}}, "the filter of year has 'true', which is no integer"),
     ],
 )
 def test_filters_that_make_no_sense(shelf: Shelf, wanted: Any, message: str) -> None:

@@ -58,7 +58,9 @@ BEGIN
     ELSIF operator IN ('like', 'ilike') THEN
         RETURN format('t.%I::text OPERATOR(pg_catalog.%s) (%s #>> ''{}'')', name,
                       CASE operator WHEN 'like' THEN '~~' ELSE '~~*' END, held);
-    ELSIF operator = 'in' THEN
+    END IF;
+    PERFORM embeddb.check_values(relation, name, type, value);
+    IF operator = 'in' THEN
         -- Arrays in an array would be one of more dimensions. A null in the list means rows without a value, as it does alone.
         RETURN format(CASE WHEN type LIKE '%[]' THEN '(t.%I %s ANY (SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v))%s)'
                            ELSE '(t.%I %s ANY (ARRAY(SELECT u.v::%s FROM jsonb_array_elements_text(%s) AS u (v)))%s)' END,
@@ -66,6 +68,27 @@ BEGIN
                       CASE WHEN value @> '[null]' THEN format(' OR t.%I IS NULL', name) END);
     END IF;
     RETURN format('t.%I %s (%s #>> ''{}'')::%s', name, embeddb.comparison_operator(relation, name, operator), held, type);
+END $$;
+
+-- Refuses what is no value of a column's type, as far as that runs nobody else's code (Postgres's own types, and enums) and
+-- Postgres can say so, which it can from 16 on. Else the cast says it, without the column.
+CREATE OR REPLACE FUNCTION embeddb.check_values(relation regclass, name name, type text, value jsonb) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    own boolean := (SELECT y.typtype = 'e' OR y.typtype = 'b' AND y.typnamespace = 'pg_catalog'::regnamespace
+                      FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+                     WHERE a.attrelid = relation AND a.attname = check_values.name);
+    wrong text;
+BEGIN
+    IF own AND current_setting('server_version_num')::integer >= 160000 THEN
+        SELECT v INTO wrong
+          FROM jsonb_array_elements_text(CASE jsonb_typeof(value) WHEN 'array' THEN value ELSE jsonb_build_array(value) END) AS v
+         WHERE NOT pg_input_is_valid(v, type) LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'the filter of % has %, which is no %', quote_ident(name), quote_literal(wrong), type
+                USING ERRCODE = 'EB005', HINT = 'Write a value as Postgres reads one of that type.';
+        END IF;
+    END IF;
 END $$;
 
 -- What a type is at last, where it is a domain, over another perhaps.
